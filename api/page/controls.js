@@ -15,7 +15,7 @@ export function listen(choose) {
 }
 
 /** More runs than this need a search. */
-const MANY_RUNS = 12;
+const MANY_RUNS = 5;
 
 /** Call `find(words)` while the reader types. */
 export function listenToSearch(find) {

@@ -12,6 +12,11 @@ export function el(tag, attributes = {}, ...children) {
   return made;
 }
 
+/** A name of the data; in a right-to-left script it keeps the words around it in order. */
+export function isolated(name) {
+  return el("bdi", {}, name);
+}
+
 /** A message of the server; text between backticks is code. */
 export function words(text) {
   return text

@@ -6,6 +6,7 @@ import { cardsIn } from "./charts.js";
 import { listen, listenToSearch, offerLevels, offerRuns, offerSearch } from "./controls.js";
 import { el, label, problemBox, words } from "./dom.js";
 import { Examples } from "./examples.js";
+import { VerdictMap } from "./map.js";
 import {
   changed,
   fitting,
@@ -24,6 +25,8 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const next = latest();
 const examples = new Examples(byId("examples"), byId("list"), byId("example"), choose);
 
+const map = new VerdictMap(byId("runs"), open);
+
 let choice = fromAddress();
 let isRefused = false;
 let cards = [];
@@ -40,6 +43,15 @@ function choose(name, value) {
   choice = changed(found(runs ?? [], choice.find), run, choice, name, value);
   toAddress(choice, true);
   show();
+}
+
+/** Show a level of a run from the map, and go to its verdict. */
+async function open(runId, level) {
+  for (const name of ["model", "task", "strategy", "example", "method"]) delete choice[name];
+  choice = { ...choice, run: runId, level };
+  toAddress(choice, true, "#verdict");
+  await show();
+  byId("verdict").focus();
 }
 
 /** Keep only the runs with these words; the shown run stays, if it has them. */
@@ -73,8 +85,11 @@ async function show() {
 async function loadLists(signal) {
   tell("Loading …");
   const models = await json("/models", signal);
-  const [charts, health] = await Promise.all([json("/charts", signal), json("/health", signal)]);
-  runs = runsOf(models);
+  const lists = ["/map", "/charts", "/health"].map((path) => json(path, signal));
+  const [verdicts, charts, health] = await Promise.all(lists);
+  runs = runsOf(models, verdicts);
+  byId("lake-outline").textContent = `${verdicts.outline}.`;
+  byId("entry").hidden = verdicts.runs.length === 0;
   if (cards.length === 0) cards = cardsIn(byId("cards"), charts);
   showFooter(health);
 }
@@ -82,7 +97,9 @@ async function loadLists(signal) {
 async function showRun(signal) {
   offerSearch(runs, choice.find);
   const among = found(runs, choice.find);
+  const mapped = runs.filter((one) => one.verdicts).length;
   if (among.length === 0) {
+    map.show([], [], mapped);
     byId("controls").hidden = false;
     conceal(el("p", { class: "notice" }, `No run matches ${choice.find}: change the words of the search.`));
     tell("No run matches.");
@@ -109,6 +126,7 @@ async function showRun(signal) {
   const metric = chosenOf("metric", findings.metrics, findings.metric);
   toAddress(choice, false);
   offerLevels(run, levels, level, findings.metrics, metric);
+  map.show(among, [`${run.run} ${level}`], mapped);
   showWords(findings);
   const names = namesOf(findings, level);
   reveal();
@@ -176,7 +194,7 @@ function showEmpty() {
     "The lake holds no runs yet, so there is nothing to show. `prunelake demo` fills it with a " +
     "small sweep, `prunelake sweep --task boolq` with your own; `prunelake publish` brings new " +
     "runs to this page.";
-  byId("controls").hidden = true;
+  byId("controls").hidden = byId("entry").hidden = true;
   conceal(el("p", { class: "notice" }, ...words(text)));
   tell("The lake holds no runs yet.");
 }
@@ -216,7 +234,7 @@ addEventListener("popstate", () => {
 events.addEventListener("refused", () => {
   next();
   isRefused = true;
-  byId("controls").hidden = true;
+  byId("controls").hidden = byId("entry").hidden = true;
   const again = () => {
     isRefused = false;
     runs = null;

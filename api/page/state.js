@@ -29,20 +29,24 @@ export function notesOnAddress() {
 }
 
 /** Write a choice into the address, as a new step of the history or in place of the last step. */
-export function toAddress(choice, isStep) {
+export function toAddress(choice, isStep, hash = location.hash) {
   const given = NAMES.filter((name) => choice[name]).map((name) => [
     API_NAMES[name] ?? name,
     choice[name],
   ]);
   const query = new URLSearchParams(given).toString();
-  if (query === location.search.slice(1)) return;
-  const url = (query ? `?${query}` : location.pathname) + location.hash;
+  if (query === location.search.slice(1) && hash === location.hash) return;
+  const url = (query ? `?${query}` : location.pathname) + hash;
   if (isStep) history.pushState(null, "", url);
   else history.replaceState(null, "", url);
 }
 
-/** All runs, the latest first, each with its model: by its short name if this is unique. */
-export function runsOf(models) {
+/** All runs, the latest first, each with its model: by its short name if this is unique.
+ *
+ * Runs on the map have their `finding`, their `rank`, and `verdicts` on the levels `mapped`.
+ */
+export function runsOf(models, map) {
+  const mapped = new Map(map.runs.map((one, rank) => [one.run_id, { ...one, rank }]));
   const references = Map.groupBy(models, (model) => model.name);
   return models
     .flatMap((model) => {
@@ -54,6 +58,7 @@ export function runsOf(models) {
         reference: model.model,
         layer_count: model.layer_count,
         run: run.run_id,
+        ...onMap(mapped.get(run.run_id)),
       }));
     })
     .sort(
@@ -63,6 +68,12 @@ export function runsOf(models) {
         b.created_at.localeCompare(a.created_at) ||
         a.run.localeCompare(b.run),
     );
+}
+
+function onMap(found) {
+  if (!found) return {};
+  const { finding, rank, verdicts, levels } = found;
+  return { finding, rank, verdicts, mapped: levels };
 }
 
 /** The names of level 0 and of a level: in a sentence (`at level 4`) and as headings. */
@@ -84,12 +95,13 @@ export function namesOf({ kind, levels, labels }, level) {
   };
 }
 
-/** The runs whose model, task, strategy or id contain all words of `find`, in any case. */
+/** The runs whose model, task, strategy, id or finding contain all words of `find`, in any case. */
 export function found(runs, find = "") {
   const words = find.toLowerCase().split(/\s+/).filter(Boolean);
   if (words.length === 0) return runs;
   return runs.filter((run) => {
-    const text = [run.reference, run.task, run.strategy, run.run, ...run.labels].join(" ").toLowerCase();
+    const texts = [run.reference, run.task, run.strategy, run.run, ...run.labels, run.finding];
+    const text = texts.join(" ").toLowerCase();
     return words.every((word) => text.includes(word));
   });
 }

@@ -52,7 +52,7 @@ def test_the_address_has_the_names_of_the_api_and_a_note_names_others(
     assert chartless.url_parameters()["run_id"] == runs.random
     assert "levle" not in chartless.url_parameters()
     chartless.open(f"?run_id={runs.explained}&example_id=test:1")
-    expect(chartless.page.locator("#example h3")).to_have_text("Example test:1")
+    expect(chartless.examples().locator("#example h3")).to_have_text("Example test:1")
     expect(chartless.page.locator("#message")).to_be_empty()
 
 
@@ -177,6 +177,7 @@ def test_words_narrow_the_selectors_and_the_address_keeps_them(
     assert chartless.url_parameters()["find"] == "beta"
     assert chartless.page.url.endswith("#examples")
     expect(chartless.page.locator("#model option")).to_have_count(1)
+    expect(chartless.page.locator("#runs ol > li")).to_have_count(2)
     chartless.page.locator("#find").fill("BETA stories")
     expect(chartless.page.locator("#task option")).to_have_text(["stories"])
     chartless.settle()
@@ -186,3 +187,27 @@ def test_words_narrow_the_selectors_and_the_address_keeps_them(
     chartless.page.locator("#find").fill("")
     chartless.settle()
     expect(chartless.page.locator("#task option")).not_to_have_count(1)
+
+
+def test_a_cell_of_the_map_leads_to_its_run_and_level(
+    chartless: PageReader, runs: PageLake
+) -> None:
+    chartless.open()
+    said = chartless.api_answer("/map")
+    expect(chartless.page.locator("#lake-outline")).to_have_text(f"{said['outline']}.")
+    assert said["outline"] == (
+        "Hidden degradation in 1 of 7 runs; worse while accuracy is inconclusive or rises in 5; "
+        "no verdict in 1"
+    )
+    assert chartless.page.url.endswith(f"run_id={runs.explained}")
+    row = chartless.page.locator("#runs ol > li").first
+    expect(row.locator("p")).to_have_text(f"{said['runs'][0]['finding']}.")
+    row.get_by_role("link", name="level 2: visible degradation").click()
+    expect(row.locator("[aria-current]")).to_have_text("v2level 2: visible degradation")
+    assert chartless.page.url.endswith("#verdict")
+    expect(chartless.page.locator("#verdict")).to_be_focused()
+    expect(chartless.page.locator("#level")).to_have_value("2")
+    assert chartless.url_parameters()["run_id"] == runs.judged
+    chartless.page.go_back()
+    chartless.settle()
+    assert chartless.url_parameters()["run_id"] == runs.explained
