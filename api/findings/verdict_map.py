@@ -141,9 +141,7 @@ def _outline(read: ReadRows, mapped: Sequence[MappedRun]) -> str:
     """The number of runs by their foremost verdict; if all are open, the command that decides."""
     counts = Counter(_rank(run) for run in mapped)
     clauses = [
-        f"{clause} {counts[rank]:,}"
-        for rank, clause in enumerate(CLAUSES.values())
-        if counts[rank]
+        f"{clause} {counts[rank]:,}" for rank, clause in enumerate(CLAUSES.values()) if counts[rank]
     ]
     open_count = len(mapped) - sum(counts[rank] for rank in range(len(CLAUSES)))
     if not clauses:
@@ -153,7 +151,9 @@ def _outline(read: ReadRows, mapped: Sequence[MappedRun]) -> str:
         return f"{isolated(model_name(run['model']))}, {isolated(run['task'])}: {said}"
     if open_count:
         clauses.append(f"no verdict in {open_count:,}")
-    text = "; ".join([f"{clauses[0]} of {len(mapped):,} run{'s' * (len(mapped) > 1)}", *clauses[1:]])
+    text = "; ".join(
+        [f"{clauses[0]} of {len(mapped):,} run{'s' * (len(mapped) > 1)}", *clauses[1:]]
+    )
     return f"{text[0].upper()}{text[1:]}"
 
 

@@ -1,50 +1,37 @@
 // Cards of charts: each chart is fetched and drawn when it comes near the screen.
 
-import { Problem, address, ask, hasToken, json, latest } from "./api.js";
-import { draw } from "./draw.js";
-import { el, problemBox, sentence } from "./dom.js";
-
-/** The growth of a chart beyond its drawn size; equal for all, so that letters have one size. */
-const GROWTH = 1.2;
+import { Problem, json, latest } from "./api.js";
+import { draw, drawTogether } from "./draw.js";
+import { el } from "./dom.js";
+import { Plot } from "./plot.js";
 
 /** A chart is drawn when it is this close to the screen. */
 const NEAR = "600px";
 
-/** One chart of the server's list, drawn for the last call of `want`. */
+/** One chart of the server's list, drawn for the last call of `want`, for one run or for two. */
 class Card {
   #info;
   #next = latest();
+  #linkTo;
   #wanted = null;
   #asked = null;
   #isNear = false;
-  #picture = el("img", { class: "picture", alt: "" });
-  #paper = el("div", { class: "paper" });
-  #links = el("p", { class: "links" });
-  #sql = el("code");
-  #details = el(
-    "details",
-    {},
-    el("summary", {}, "SQL behind it"),
-    el("pre", { tabindex: "0", "aria-label": "SQL" }, this.#sql),
-  );
-  #caption = "";
+  #plots = [];
   #heading = el("h3", {});
-  #note = el("p", { class: "soft note", role: "status" });
+  #place = el("div", { class: "plots" });
 
-  constructor(info, next) {
+  constructor(info, next, linkTo) {
     this.#info = info;
+    this.#linkTo = linkTo;
     this.#heading.textContent = info.caption.replace(/\.$/, "");
     this.element = el(
       "article",
       { class: "card chart", "data-chart": info.name, id: `chart-${info.name}`, tabindex: "-1" },
       el("a", { class: "skip-chart", href: next }, "Skip this chart"),
       this.#heading,
-      this.#paper,
-      this.#links,
-      this.#note,
-      this.#details,
+      this.#place,
     );
-    this.#paper.append(this.#picture);
+    this.#fit(1);
     this.#pend();
   }
 
@@ -53,19 +40,26 @@ class Card {
     this.#load();
   }
 
-  /** Show this run (and level and metric, if the chart takes them) in this theme. */
-  want({ runId, kind, level, metric, theme }) {
-    this.#caption = kind === "candidate" ? this.#info.candidate_caption : this.#info.caption;
-    this.#heading.textContent = this.#caption.replace(/\.$/, "");
-    const chosen = { level, metric };
-    this.#wanted = { run_id: runId };
-    for (const name of this.#info.takes) this.#wanted[name] = chosen[name];
-    if (theme === "dark") this.#wanted.theme = theme;
-    if (JSON.stringify(this.#wanted) !== this.#asked) {
-      this.#next();
-      this.#pend();
-      this.#load();
-    }
+  /** Show these runs, each `{ runId, kind, level, name }`, in this theme.
+   *
+   * The chart takes the level and the metric only if it depends on them.
+   */
+  want(sides, metric, theme) {
+    const wanted = sides.map(({ runId, level }) => {
+      const chosen = { level, metric };
+      const asked = { run_id: runId };
+      for (const name of this.#info.takes) asked[name] = chosen[name];
+      if (theme === "dark") asked.theme = theme;
+      return asked;
+    });
+    if (JSON.stringify(wanted) === this.#asked) return;
+    this.#wanted = wanted;
+    this.#heading.textContent = this.#caption(sides[0].kind).replace(/\.$/, "");
+    this.#fit(sides.length);
+    this.#plots.forEach((plot, i) => plot.want(wanted[i], sides.length > 1 ? sides[i].name() : null));
+    this.#next();
+    this.#pend();
+    this.#load();
   }
 
   /** Show nothing, and keep the place. */
@@ -75,111 +69,76 @@ class Card {
     this.#pend();
   }
 
-  #address(format) {
-    return address(`/charts/${this.#info.name}.${format}`, this.#wanted);
+  #caption(kind) {
+    return kind === "candidate" ? this.#info.candidate_caption : this.#info.caption;
+  }
+
+  #fit(count) {
+    while (this.#plots.length < count) this.#plots.push(new Plot(this.#info.name, this.#linkTo));
+    this.#plots.length = count;
+    if (this.#place.childElementCount !== count) {
+      this.#place.replaceChildren(...this.#plots.map((plot) => plot.element));
+    }
   }
 
   #pend() {
     this.#asked = null;
     this.element.setAttribute("aria-busy", "true");
     this.element.classList.add("pending");
-    this.#note.replaceChildren();
   }
 
   async #load() {
     if (!this.#isNear || this.#wanted === null || this.#asked !== null) return;
     this.#asked = JSON.stringify(this.#wanted);
     const signal = this.#next();
+    const answers = await Promise.all(
+      this.#plots.map((plot) => json(plot.address("json"), signal).catch((error) => error)),
+    );
     try {
-      const spec = await json(this.#address("json"), signal);
-      await this.#show(await draw(spec, this.#paper.clientWidth, signal), `${this.#caption} ${titleOf(spec)}`, signal);
-      this.#sql.textContent = spec.usermeta.prunelake.sql;
-      this.#settle(true);
+      const drawings = await this.#drawn(answers, signal);
+      for (const [i, plot] of this.#plots.entries()) {
+        await this.#put(plot, answers[i], drawings[i], signal);
+      }
     } catch (error) {
       if (error.name === "AbortError") return;
-      if (!(error instanceof Problem)) throw error;
-      const isMissing = error.code === "nothing_to_show";
-      this.#paper.replaceChildren(
-        isMissing
-          ? el("p", { class: "soft" }, ...sentence(error.message))
-          : problemBox(error, () => this.#again()),
-      );
-      this.#settle(false);
+      throw error;
     }
-  }
-
-  async #show(drawing, alt, signal) {
-    const url = URL.createObjectURL(new Blob([drawing], { type: "image/svg+xml" }));
-    const picture = el("img", { class: "picture", src: url, alt });
-    try {
-      await picture.decode();
-      signal.throwIfAborted();
-    } catch (error) {
-      URL.revokeObjectURL(url);
-      if (error.name === "AbortError") throw error;
-      throw new Problem(0, "undrawable", "the browser cannot draw this chart");
-    }
-    picture.style.setProperty("max-width", `${GROWTH * picture.naturalWidth}px`);
-    URL.revokeObjectURL(this.#picture.src);
-    this.#picture = picture;
-    this.#paper.replaceChildren(picture);
-  }
-
-  #settle(isDrawn) {
     this.element.removeAttribute("aria-busy");
     this.element.classList.remove("pending");
-    this.element.classList.toggle("missing", !isDrawn);
-    this.#details.hidden = this.#links.hidden = !isDrawn;
-    if (isDrawn) this.#links.replaceChildren(...this.#ways());
+  }
+
+  /** The drawings of all specs, with shared axes if there are two; a Problem in place of one. */
+  async #drawn(answers, signal) {
+    const failure = answers.find((answer) => answer instanceof Error && !(answer instanceof Problem));
+    if (failure) throw failure;
+    const widths = this.#plots.map((plot) => plot.width);
+    const isPair = answers.length > 1 && !answers.some((answer) => answer instanceof Problem);
+    try {
+      if (isPair) return await drawTogether(answers, widths, signal);
+      const drawn = answers.map((spec, i) =>
+        spec instanceof Problem ? spec : draw(spec, widths[i], signal),
+      );
+      return await Promise.all(drawn);
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      return answers.map(() => error);
+    }
+  }
+
+  async #put(plot, spec, drawing, signal) {
+    try {
+      if (drawing instanceof Problem) throw drawing;
+      const alt = `${this.#heading.textContent}. ${titleOf(spec)}`;
+      await plot.show(drawing, alt, spec.usermeta.prunelake.sql, signal);
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      plot.fail(error, () => this.#again());
+    }
   }
 
   #again() {
     this.#pend();
     this.#load();
-  }
-
-  #ways() {
-    const file = (format, name) =>
-      el(
-        "a",
-        {
-          href: this.#address(format),
-          target: "_blank",
-          rel: "noopener",
-          onclick: (event) => this.#download(event, format),
-        },
-        name,
-      );
-    const copy = el("button", { type: "button", onclick: () => this.#copy() }, "Copy link");
-    const ways = [file("svg", "SVG"), file("png", "PNG"), file("html", "Interactive")];
-    return [...ways, file("json", "Data"), copy].flatMap((way) => [way, " "]);
-  }
-
-  /** A link cannot carry the reader's token: with a token, the file is fetched and saved. */
-  async #download(event, format) {
-    if (!hasToken()) return;
-    event.preventDefault();
-    try {
-      const file = await (await ask(this.#address(format))).blob();
-      const url = URL.createObjectURL(file);
-      el("a", { href: url, download: `${this.#info.name}.${format}` }).click();
-      setTimeout(() => URL.revokeObjectURL(url), 10_000);
-    } catch (error) {
-      this.#note.replaceChildren(error.message);
-    }
-  }
-
-  async #copy() {
-    const url = new URL(this.#address("svg"), location.href).href;
-    try {
-      await navigator.clipboard.writeText(url);
-      this.#note.replaceChildren("The address of the SVG is copied.");
-    } catch {
-      // Browsers give only secure pages the clipboard.
-      const field = el("input", { readonly: true, value: url, "aria-label": "Address of the SVG" });
-      this.#note.replaceChildren(field);
-      field.select();
-    }
   }
 }
 
@@ -188,10 +147,13 @@ function titleOf(spec) {
   return [title, subtitle].flat().filter(Boolean).join(" ");
 }
 
-/** The cards of all charts in `place`, one after another in the shortest column. */
-export function cardsIn(place, infos) {
+/** The cards of all charts in `place`, one after another in the shortest column.
+ *
+ * `linkTo(hash)` gives the address of the page as it is shown, at a part of it.
+ */
+export function cardsIn(place, infos, linkTo) {
   const links = [...infos.slice(1).map(({ name }) => `#chart-${name}`), "#examples"];
-  const cards = infos.map((info, i) => new Card(info, links[i]));
+  const cards = infos.map((info, i) => new Card(info, links[i], linkTo));
   const of = new Map(cards.map((card) => [card.element, card]));
   const near = new IntersectionObserver(
     (entries) => {

@@ -1,11 +1,11 @@
 // The native controls above the page: they show a choice, and report changes to it.
 
-import { label } from "./dom.js";
+import { isolated, label } from "./dom.js";
 import { alternatives, namesOf } from "./state.js";
 
 const byId = (id) => document.getElementById(id);
 
-const CONTROLS = ["model", "task", "strategy", "run", "level", "metric", "theme"];
+const CONTROLS = ["model", "task", "strategy", "run", "level", "metric", "theme", "other_level"];
 
 /** Call `choose(name, value)` at every change. */
 export function listen(choose) {
@@ -45,14 +45,33 @@ export function offerRuns(runs, run) {
 /** Offer the levels and metrics of a run. */
 export function offerLevels(run, levels, level, metrics, metric) {
   const isComparison = run.kind === "candidate";
-  byId("level-name").textContent = isComparison ? "Candidate" : "Layers removed";
+  byId("level-name").textContent = levelName(run);
   byId("about").textContent = isComparison
     ? "How compressing a model changes accuracy, confidence and explanations"
     : "How removing attention layers changes accuracy, confidence and explanations";
-  const all = run.layer_count ? ` of ${run.layer_count}` : "";
-  const text = (name) => (isComparison ? namesOf(run, name).level : `${name}${all}`);
-  fill("level", levels.map(String), level, text);
+  fill("level", levels.map(String), level, (name) => levelText(run, name));
   fill("metric", metrics, metric, label);
+}
+
+/** Offer the levels of the second side; null offers to keep the shown run as the second side. */
+export function offerOther(side) {
+  byId("keep").hidden = side !== null;
+  byId("other").hidden = side === null;
+  if (side === null) return;
+  const { run, level } = side;
+  const levels = run.levels.filter((one) => one > 0 || run.levels.length === 1).map(String);
+  byId("other-name").replaceChildren(isolated(run.model), ", ", isolated(run.task));
+  byId("other-level-name").textContent = levelName(run);
+  fill("other_level", levels, level, (name) => levelText(run, name));
+}
+
+function levelName(run) {
+  return run.kind === "candidate" ? "Candidate" : "Layers removed";
+}
+
+function levelText(run, level) {
+  if (run.kind === "candidate") return namesOf(run, level).level;
+  return run.layer_count ? `${level} of ${run.layer_count}` : level;
 }
 
 /** A strategy; comparisons with the number of their candidates, where it is the same. */

@@ -49,6 +49,19 @@ export function label(metric) {
   return text[0].toUpperCase() + text.slice(1);
 }
 
+/** Copy a text, and tell so in `note`; without the right to copy, the reader gets it to copy. */
+export async function copied(text, told, note) {
+  try {
+    await navigator.clipboard.writeText(text);
+    note.replaceChildren(told);
+  } catch {
+    // Browsers give only secure pages the clipboard.
+    const field = el("input", { readonly: true, value: text, "aria-label": "Text to copy" });
+    note.replaceChildren(field);
+    field.select();
+  }
+}
+
 /** An error in words, with the possible choices, and a button to try again. */
 export function problemBox(problem, again) {
   const shown = problem.choices.slice(0, 12);

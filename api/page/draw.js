@@ -12,6 +12,29 @@ const USUAL = 348;
  * Rejects with a Problem if the browser cannot draw it.
  */
 export async function draw(spec, width, signal) {
+  return embedded(spec, width, signal, ({ view }) => view.toSVG());
+}
+
+/** The same chart of several runs as SVG, each on axes with the same ends. */
+export async function drawTogether(specs, widths, signal) {
+  const width = Math.min(...widths);
+  const scales = [];
+  for (const spec of specs) scales.push(await embedded(spec, width, signal, scalesOf));
+  const domains = shared(scales);
+  const patch = (vega) => {
+    for (const scale of vega.scales ?? []) {
+      if (domains.has(scale.name)) scale.domain = domains.get(scale.name);
+    }
+    return vega;
+  };
+  const drawings = [];
+  for (const spec of specs) {
+    drawings.push(await embedded(spec, width, signal, ({ view }) => view.toSVG(), patch));
+  }
+  return drawings;
+}
+
+async function embedded(spec, width, signal, read, patch) {
   runtime ??= import("./vega.js");
   let drawn;
   try {
@@ -24,10 +47,11 @@ export async function draw(spec, width, signal) {
       defaultStyle: false,
       logLevel: 1,
       mode: "vega-lite",
+      patch,
       renderer: "none",
       tooltip: false,
     });
-    return await drawn.view.toSVG();
+    return await read(drawn);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     runtime = null;
@@ -35,6 +59,32 @@ export async function draw(spec, width, signal) {
   } finally {
     drawn?.finalize();
   }
+}
+
+/** The scales of a drawn chart by name: their type and domain. */
+function scalesOf({ view, vgSpec }) {
+  return new Map(
+    (vgSpec.scales ?? []).map(({ name, type }) => [name, { type, domain: view.scale(name).domain() }]),
+  );
+}
+
+const CONTINUOUS = ["linear", "log", "pow", "sqrt", "symlog"];
+const IN_STEPS = ["band", "point"];
+
+/** The domains that cover all charts: of continuous scales, and of numbered steps along x. */
+function shared(scales) {
+  const domains = new Map();
+  for (const [name, { type }] of scales[0]) {
+    const all = scales.map((one) => one.get(name));
+    if (all.some((one) => one?.type !== type)) continue;
+    const values = all.flatMap((one) => one.domain);
+    if (!values.every((value) => typeof value === "number")) continue;
+    if (CONTINUOUS.includes(type)) domains.set(name, [Math.min(...values), Math.max(...values)]);
+    else if (IN_STEPS.includes(type) && /x$/.test(name)) {
+      domains.set(name, [...new Set(values)].sort((a, b) => a - b));
+    }
+  }
+  return domains;
 }
 
 /** Letters in a line of the title and of the subtitle on a phone. */

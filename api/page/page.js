@@ -3,10 +3,18 @@
 import { forgetAdvice, showAdvice } from "./advice.js";
 import { Problem, address, events, json, latest } from "./api.js";
 import { cardsIn } from "./charts.js";
-import { listen, listenToSearch, offerLevels, offerRuns, offerSearch } from "./controls.js";
+import {
+  listen,
+  listenToSearch,
+  offerLevels,
+  offerOther,
+  offerRuns,
+  offerSearch,
+} from "./controls.js";
 import { el, label, problemBox, words } from "./dom.js";
 import { Examples } from "./examples.js";
 import { VerdictMap } from "./map.js";
+import { forgetPair, nameOf, secondSide, showPair } from "./pair.js";
 import {
   changed,
   fitting,
@@ -14,11 +22,12 @@ import {
   fromAddress,
   namesOf,
   notesOnAddress,
+  queryOf,
   runsOf,
   toAddress,
 } from "./state.js";
 import { tokenForm } from "./token.js";
-import { metricsAt, showMetrics, showWords } from "./verdict.js";
+import { besideWords, metricsAt, showMetrics, showWords } from "./verdict.js";
 
 const byId = (id) => document.getElementById(id);
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -36,6 +45,8 @@ let run = null;
 let findings = null;
 let usualLevel = null;
 let metrics = null;
+// The level and the metric as they are shown, chosen or usual.
+let shown = {};
 let notes = notesOnAddress();
 
 /** Apply a change by the reader: add it to the history, and show it. */
@@ -47,11 +58,40 @@ function choose(name, value) {
 
 /** Show a level of a run from the map, and go to its verdict. */
 async function open(runId, level) {
-  for (const name of ["model", "task", "strategy", "example", "method"]) delete choice[name];
-  choice = { ...choice, run: runId, level };
+  choice = { ...withoutRun(choice), run: runId, level };
   toAddress(choice, true, "#verdict");
   await show();
   byId("verdict").focus();
+}
+
+/** Keep the shown level as the second side, while the reader chooses another first side. */
+function keep() {
+  choice = { ...choice, other: run.run, other_level: shown.level };
+  toAddress(choice, true);
+  show();
+}
+
+function swap() {
+  const { other, other_level: level } = choice;
+  choice = { ...withoutRun(choice), run: other, level, other: run.run, other_level: shown.level };
+  toAddress(choice, true);
+  show();
+}
+
+function removeOther() {
+  const { other, other_level: level, ...rest } = choice;
+  choice = rest;
+  toAddress(choice, true);
+  show();
+}
+
+function withoutRun({ model, task, strategy, run, level, example, method, ...rest }) {
+  return rest;
+}
+
+/** The address of the page as it is shown, at a part of it. */
+function linkTo(hash) {
+  return new URL(`?${queryOf({ ...choice, ...shown })}${hash}`, location.href).href;
 }
 
 /** Keep only the runs with these words; the shown run stays, if it has them. */
@@ -90,7 +130,7 @@ async function loadLists(signal) {
   runs = runsOf(models, verdicts);
   byId("lake-outline").textContent = `${verdicts.outline}.`;
   byId("entry").hidden = verdicts.runs.length === 0;
-  if (cards.length === 0) cards = cardsIn(byId("cards"), charts);
+  if (cards.length === 0) cards = cardsIn(byId("cards"), charts, linkTo);
   showFooter(health);
 }
 
@@ -124,18 +164,34 @@ async function showRun(signal) {
     findings = await json(address("/findings", { run_id: run.run, level }), signal);
   }
   const metric = chosenOf("metric", findings.metrics, findings.metric);
+  const other = await secondSide(runs, choice, (note) => notes.push(note), signal);
+  if (other) choice.other_level = other.level;
+  shown = { level, metric };
   toAddress(choice, false);
+  offerOther(other);
   offerLevels(run, levels, level, findings.metrics, metric);
-  map.show(among, [`${run.run} ${level}`], mapped);
+  const cells = [`${run.run} ${level}`, ...(other ? [`${other.run.run} ${other.level}`] : [])];
+  map.show(among, cells, mapped);
   showWords(findings);
   const names = namesOf(findings, level);
   reveal();
   const { example, method } = choice;
-  for (const card of cards) {
-    card.want({ runId: run.run, kind: findings.kind, level, metric, theme: theme() });
-  }
+  const first = { run, findings, level, names };
+  const sides = [first, ...(other ? [other] : [])].map((side) => ({
+    runId: side.run.run,
+    kind: side.findings.kind,
+    level: side.level,
+    name: () => el("span", {}, ...nameOf(side)),
+  }));
+  for (const card of cards) card.want(sides, metric, theme());
   examples.want({ runId: run.run, level, example, method }, names);
   await showTiles(level, names, metric, signal);
+  byId("content").classList.toggle("beside", other !== null);
+  byId("beside").hidden = byId("pair").hidden = other === null;
+  if (other) {
+    byId("beside").replaceChildren(...besideWords(other.findings));
+    showPair(byId("pair"), [{ ...first, metrics: metrics.byName }, other]);
+  }
   showAdvice(byId("advice"), run.reference);
   document.title = `${run.model}, ${run.task}, ${names.level} · PruneLake`;
   tell(`Shown: ${run.model}, ${run.task}, ${names.level}, ${label(metric)}.`);
@@ -183,6 +239,7 @@ function conceal(message) {
 /** Clear the page, so that it never mixes two runs or snapshots. */
 function forget() {
   findings = metrics = null;
+  shown = {};
   byId("content").classList.add("pending");
   byId("verdict").setAttribute("aria-busy", "true");
   for (const card of cards) card.forget();
@@ -225,6 +282,9 @@ function tell(text) {
 
 listen(choose);
 listenToSearch(find);
+byId("keep").addEventListener("click", keep);
+byId("swap").addEventListener("click", swap);
+byId("remove").addEventListener("click", removeOther);
 dark.addEventListener("change", show);
 addEventListener("popstate", () => {
   choice = fromAddress();
@@ -247,6 +307,7 @@ events.addEventListener("refused", () => {
 events.addEventListener("republished", () => {
   runs = null;
   forgetAdvice();
+  forgetPair();
   forget();
   notes = ["The lake was published again; the page shows the new snapshot."];
   show();

@@ -2,12 +2,13 @@
 
 const NAMES = [
   "model", "task", "strategy", "run", "level", "metric", "example", "method", "theme", "find",
+  "other", "other_level",
 ];
 
 const OF_RUN = ["model", "task", "strategy", "run"];
 
 // The names of the API; links from before they were used have the short names.
-const API_NAMES = { run: "run_id", example: "example_id" };
+const API_NAMES = { run: "run_id", example: "example_id", other: "other_run_id" };
 
 /** The choice in the address, without defaults. */
 export function fromAddress() {
@@ -28,13 +29,18 @@ export function notesOnAddress() {
   return [`The page ignores ${ignored.join(", ")} in its address; it knows ${known.join(", ")}.`];
 }
 
-/** Write a choice into the address, as a new step of the history or in place of the last step. */
-export function toAddress(choice, isStep, hash = location.hash) {
+/** A choice as the parameters of an address. */
+export function queryOf(choice) {
   const given = NAMES.filter((name) => choice[name]).map((name) => [
     API_NAMES[name] ?? name,
     choice[name],
   ]);
-  const query = new URLSearchParams(given).toString();
+  return new URLSearchParams(given).toString();
+}
+
+/** Write a choice into the address, as a new step of the history or in place of the last step. */
+export function toAddress(choice, isStep, hash = location.hash) {
+  const query = queryOf(choice);
   if (query === location.search.slice(1) && hash === location.hash) return;
   const url = (query ? `?${query}` : location.pathname) + hash;
   if (isStep) history.pushState(null, "", url);

@@ -1,7 +1,7 @@
 // The verdict on a run in words, and its metrics at a level.
 
 import { address, json } from "./api.js";
-import { el, label, number, signed } from "./dom.js";
+import { el, isolated, label, number, signed } from "./dom.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -15,11 +15,22 @@ export async function metricsAt(findings, level, signal) {
 }
 
 export function showWords(findings) {
-  byId("subject").replaceChildren(
-    `${findings.model}, ${findings.task}, ${strategyOf(findings)}`,
-  );
+  byId("subject").replaceChildren(...subjectOf(findings));
   byId("outline").replaceChildren(`${findings.outline}.`);
-  byId("words").replaceChildren(
+  byId("words").replaceChildren(...wordsOf(findings));
+}
+
+/** The verdict on a second run, for a place beside the first. */
+export function besideWords(findings) {
+  return [
+    el("p", { class: "soft" }, ...subjectOf(findings)),
+    el("h3", {}, `${findings.outline}.`),
+    ...wordsOf(findings),
+  ];
+}
+
+function wordsOf(findings) {
+  return [
     ...findings.sentences.map((sentence) => el("p", {}, sentence)),
     ...findings.warnings.map((warning) =>
       el("p", { class: "warning" }, el("strong", {}, "Caution: "), warning),
@@ -28,13 +39,17 @@ export function showWords(findings) {
     findings.settled_by && !findings.outline.includes(findings.settled_by)
       ? el("p", { class: "soft note" }, "To settle open verdicts: ", el("code", {}, findings.settled_by))
       : "",
-  );
+  ];
 }
 
-/** The order of removal, or the candidates beside their baseline. */
-function strategyOf({ kind, strategy, labels }) {
-  if (kind === "candidate") return `${labels.slice(1).join(", ")} beside the baseline ${labels[0]}`;
-  return strategy ? `${strategy} order` : "order not known";
+/** The model, the task, and the order of removal or the candidates beside their baseline. */
+function subjectOf({ model, task, kind, strategy, labels }) {
+  const [baseline, ...candidates] = labels.map(isolated);
+  const order =
+    kind === "candidate"
+      ? [...candidates.flatMap((name) => [", ", name]).slice(1), " beside the baseline ", baseline]
+      : [strategy ? `${strategy} order` : "order not known"];
+  return [isolated(model), ", ", isolated(task), ", ", ...order];
 }
 
 export function showMetrics(metrics, names, metric) {
@@ -61,7 +76,7 @@ function interval(row) {
   return `${signed(row.delta_low)} to ${signed(row.delta_high)}`;
 }
 
-function badge(verdict) {
+export function badge(verdict) {
   if (!verdict) return el("span", { class: "soft" }, "not tested");
   const style = verdict === "worse within margin" ? "slight" : verdict.split(" ")[0];
   return el("span", { class: `badge ${style}` }, verdict);
@@ -87,6 +102,10 @@ function tile(row, names) {
   );
 }
 
+function headOf(text) {
+  return el("th", { scope: "col", class: text === "Verdict" ? "text" : null }, text);
+}
+
 function table(rows, names) {
   const head = ["Metric", ...names.heads, "Change", "95 % interval", "Verdict"];
   const name = `All metrics ${names.at}`;
@@ -96,7 +115,7 @@ function table(rows, names) {
     el(
       "table",
       {},
-      el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { scope: "col" }, text)))),
+      el("thead", {}, el("tr", {}, ...head.map(headOf))),
       el(
         "tbody",
         {},

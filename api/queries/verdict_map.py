@@ -43,10 +43,6 @@ def level_verdicts(metrics: Sequence[str]) -> BoundQuery:
             any_value(n) filter (where metric = 'accuracy') as n,
             any_value(n_needed) filter (where metric = 'accuracy') as n_needed,
             coalesce(list(metric) filter (where verdict = 'hidden degradation'), []) as hidden,
-            coalesce(
-                list(metric) filter (where verdict = 'visible degradation' and metric != 'accuracy'),
-                []
-            ) as visible,
             coalesce(list(metric) filter (where verdict = 'worse'), []) as worse
         from judged
         group by run_id, level

@@ -20,7 +20,9 @@ def of_run(snapshot: SnapshotDependency, asked: Annotated[RunParameters, Query()
     return load_findings(snapshot, asked.selection_request)
 
 
-@router.get("/map", operation_id="get_verdict_map", summary="The verdict on every level of all runs")
+@router.get(
+    "/map", operation_id="get_verdict_map", summary="The verdict on every level of all runs"
+)
 def of_all_runs(snapshot: SnapshotDependency) -> VerdictMap:
     """Each level of each run by its worst verdict, and each run in a line."""
     return load_verdict_map(snapshot)

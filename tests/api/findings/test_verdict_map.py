@@ -18,7 +18,7 @@ NUMBERS = LevelNames(among=(0, 1, 2))
 
 def level(number: int, accuracy: str | None, **found: Any) -> dict[str, Any]:
     """A row of `level_verdicts`."""
-    lists: dict[str, list[str]] = {"hidden": [], "visible": [], "worse": []}
+    lists: dict[str, list[str]] = {"hidden": [], "worse": []}
     return {"level": number, "accuracy": accuracy, "n": 80, "n_needed": None} | lists | found
 
 
@@ -26,7 +26,6 @@ def level(number: int, accuracy: str | None, **found: Any) -> dict[str, Any]:
     ("row", "verdict"),
     [
         (level(1, "equivalent", hidden=["ece"]), "hidden degradation"),
-        (level(1, "visible degradation", visible=["ece"]), "visible degradation"),
         (level(1, "visible degradation"), "visible degradation"),
         (level(1, "inconclusive", worse=["ece"]), "worse"),
         (level(1, "improved", worse=["nll"]), "worse"),

@@ -1,6 +1,7 @@
 """The page shows the verdict, the charts and the examples of a run."""
 
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 from playwright.sync_api import Browser, expect
@@ -148,12 +149,19 @@ def test_every_chart_offers_its_files_link_and_sql(reader: PageReader, runs: Pag
         "Interactive": (200, "text/html; charset=utf-8"),
         "Data": (200, "application/json"),
     }
-    card.get_by_role("button", name="Copy link").click()
-    expect(card.locator("[role=status]")).to_contain_text("copied")
+    card.get_by_role("button", name="Copy picture address").click()
+    expect(card.locator("[role=status]")).to_contain_text("SVG is copied")
     copied = reader.page.evaluate("navigator.clipboard.readText()")
     assert copied == (
         f"{reader.address}/charts/reliability.svg?run_id={runs.explained}&level=2&theme=dark"
     )
+    card.get_by_role("button", name="Copy link").click()
+    expect(card.locator("[role=status]")).to_contain_text("this page is copied")
+    copied = urlsplit(reader.page.evaluate("navigator.clipboard.readText()"))
+    # Also the values that nobody chose: defaults may change.
+    shown = {"run_id": runs.explained, "level": "2", "metric": "ece", "theme": "dark"}
+    assert shown.items() <= dict(parse_qsl(copied.query)).items()
+    assert copied.fragment == "chart-reliability"
     card.locator("summary").click()
     sql = str(card.locator("pre").text_content())
     ran = rows_of(runs.lake, sql)
