@@ -22,6 +22,7 @@ if "PREFECT__FLOW_RUN_ID" in os.environ:  # a worker started this process for on
     atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
     # Prefect keeps references to a flow's parameter types until the interpreter has ended. Through
     # them DuckDB's binding stays alive and prints a page about "leaked" objects into each log.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # nobody watches them in a log
 
 leave_out_calls()
 
