@@ -75,8 +75,8 @@ class GuideRun:
         self.left = shell_commands(PAGE)
         self.poll_count = 0
         self.model = model
-        self._port = str(_free_port())
-        self._ray_port = str(_free_port("127.0.0.2"))
+        self._port = str(free_port())
+        self._ray_port = str(free_port("127.0.0.2"))
         self._processes: list[subprocess.Popen[bytes]] = []
         self._env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -302,7 +302,7 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_port(host: str = "127.0.0.1") -> int:
+def free_port(host: str = "127.0.0.1") -> int:
     """A port below the range of outgoing connections, so that no connection takes it meanwhile."""
     while True:
         port = random.SystemRandom().randrange(20_000, 30_000)
