@@ -39,7 +39,8 @@ record: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile
 
-# The long form of tests that repeat something: many kills, long fuzzing, all model families.
+# The long form of tests that repeat something: many kills, long fuzzing, all model families. Two
+# tests run on PostgreSQL (apt-get install postgresql rsync); without it they are skipped.
 endurance: setup
 	PRUNELAKE_ENDURANCE=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile
 

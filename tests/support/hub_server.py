@@ -1,7 +1,9 @@
 """A hub on loopback, and code run against it in a fresh interpreter."""
 
 import hashlib
+import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -35,7 +37,8 @@ def running_hub(files: dict[str, bytes]) -> Iterator[str]:
             self.send_response(404 if content is None else 200)
             if content is None:
                 self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("X-Repo-Commit", COMMIT)
+            named = re.search("/resolve/([0-9a-f]{40})/", self.path)
+            self.send_header("X-Repo-Commit", named[1] if named else COMMIT)
             self.send_header("ETag", f'"{hashlib.sha256(content or b"").hexdigest()}"')
             self.send_header("Content-Length", str(len(content or b"")))
             self.end_headers()
@@ -54,6 +57,24 @@ def running_hub(files: dict[str, bytes]) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def repository_pages(name: str, commit: str, folder: Path) -> dict[str, bytes]:
+    """The pages of a repository whose newest commit has the files of a folder."""
+    files = sorted(folder.iterdir())
+    tree = [
+        {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": commit}
+        for file in files
+    ]
+    siblings = [{"rfilename": file["path"], "size": file["size"]} for file in tree]
+    about = json.dumps({"id": name, "sha": commit, "siblings": siblings}).encode()
+    api = f"/api/models/{name}"
+    return {
+        **{f"/{name}/resolve/{commit}/{file.name}": file.read_bytes() for file in files},
+        **dict.fromkeys((api, f"{api}/revision/main", f"{api}/revision/{commit}"), about),
+        # Newer clients list the files from the tree.
+        f"{api}/tree/{commit}": json.dumps(tree).encode(),
+    }
 
 
 def run_against(endpoint: str, cache: Path, code: str) -> str:

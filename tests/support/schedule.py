@@ -19,6 +19,7 @@ class Unit(NamedTuple):
 
 
 LONGEST_FIRST = (
+    Unit("tests/deploy/test_two_weeks.py"),
     Unit("tests/docs/test_operations_guide.py"),
     Unit("tests/flows/", "they share a Prefect server"),
     Unit("tests/sweeps/test_crash.py"),
