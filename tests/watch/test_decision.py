@@ -159,10 +159,10 @@ def test_after_a_machine_failure_a_sweep_goes_on_at_once_three_times_then_slowly
     attempt, hours = RUNNING.model_copy(update={"number": MAX_ATTEMPTS}), []
     for count in range(1, 9):
         attempt = failed_attempt(attempt, "killed", NOW, is_machine_failure=True)
-        assert attempt.reason == f"machine failure {count}: killed"
+        assert attempt.failure == f"machine failure {count}: killed"
         assert attempt.retry_at is not None
         hours.append((attempt.retry_at - NOW) / timedelta(hours=1))
     assert hours == [0, 0, 0, 1, 2, 4, 8, 8]
     # A failure of the model counts as always, and begins the count of machine failures anew.
     failed = failed_attempt(attempt, "no weights", NOW)
-    assert (failed.reason, failed.retry_at) == ("no weights", None)
+    assert (failed.failure, failed.machine_failures, failed.retry_at) == ("no weights", 0, None)

@@ -6,10 +6,11 @@ has read. So the first of two watchers wins, and the other notices. An object st
 condition itself.
 """
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake.files.paths import ATTEMPTS_FOLDER
@@ -17,13 +18,16 @@ from prunelake.lake.storage.location import Location, list_folder, prefetch_all,
 from prunelake.lake.storage.swap import swap
 from prunelake.spec import FrozenValue
 
+_COUNTED_REASON = re.compile(r"machine failure (\d+): (.*)", re.DOTALL)
+
 
 class Attempt(FrozenValue):
     """The last attempt at one evaluation, and its outcome.
 
     The state `same` means that the sweep found its run in the lake: a spec with another spelling
     had put it there. Each attempt has a new random `nonce`, so that a deleted run can be computed
-    again.
+    again. `machine_failures` counts the failures of machines since the last failure of another
+    kind.
     """
 
     key: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
@@ -39,12 +43,30 @@ class Attempt(FrozenValue):
     started_at: AwareDatetime
     flow_run: str | None = None
     reason: str | None = None
+    machine_failures: Annotated[int, Field(ge=0)] = 0
     retry_at: AwareDatetime | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_count(cls, fields: Any) -> Any:
+        """Read a file that older code has written: its reason begins with the count."""
+        if not isinstance(fields, dict) or "machine_failures" in fields:
+            return fields
+        counted = _COUNTED_REASON.fullmatch(str(fields.get("reason")))
+        if counted is None:
+            return fields
+        return fields | {"machine_failures": int(counted[1]), "reason": counted[2]}
 
     @property
     def idempotency_key(self) -> str:
         """The key with which a server starts this attempt only once."""
         return f"{self.key}-{self.number}-{self.nonce}"
+
+    @property
+    def failure(self) -> str:
+        """The failure in words."""
+        count = f"machine failure {self.machine_failures}: " if self.machine_failures else ""
+        return f"{count}{self.reason}"
 
 
 def read_attempts(lake: Location) -> dict[str, Attempt]:

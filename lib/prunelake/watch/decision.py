@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from prunelake.lake.attempt_log import Attempt
-from prunelake.watch.failures import machine_failure_count, machine_failure_reason
 from prunelake.watch.launcher import AttemptOutcome
 
 FIRST_RETRY_DELAY = timedelta(hours=1)
@@ -87,15 +86,15 @@ def next_step(
             attempt, reason, now, is_machine_failure=outcome.is_machine_failure
         )
     # A machine failure says nothing about the model: the attempt with this number starts again.
-    failures = attempt.number - (machine_failure_count(attempt) > 0)
+    failures = attempt.number - (attempt.machine_failures > 0)
     if is_retry:
         return Decision(attempt, may_start=True, failures=failures)
     if attempt.retry_at is None:
-        detail = f"{attempt.number} attempts failed, the last with: {attempt.reason}"
+        detail = f"{attempt.number} attempts failed, the last with: {attempt.failure}"
         return Decision(attempt, state=EvaluationState.parked, detail=detail)
     if now < attempt.retry_at:
         until = f"until {format_time(attempt.retry_at)}"
-        detail = f"{until}, attempt {attempt.number} failed: {attempt.reason}"
+        detail = f"{until}, attempt {attempt.number} failed: {attempt.failure}"
         return Decision(attempt, state=EvaluationState.waiting, detail=detail)
     return Decision(attempt, may_start=True, failures=failures)
 
@@ -110,14 +109,16 @@ def failed_attempt(
     attempt (None).
     """
     if is_machine_failure:
-        reason = machine_failure_reason(attempt, reason)
-        slow_retries = machine_failure_count(attempt) + 1 - IMMEDIATE_RETRIES
+        machine_failures = attempt.machine_failures + 1
+        slow_retries = machine_failures - IMMEDIATE_RETRIES
         delay = _delay(slow_retries) if slow_retries > 0 else timedelta(0)
     else:
+        machine_failures = 0
         delay = _delay(attempt.number)
     is_parked = not is_machine_failure and attempt.number >= MAX_ATTEMPTS
     retry_at = None if is_parked else now + delay
-    return attempt.model_copy(update={"state": "failed", "reason": reason, "retry_at": retry_at})
+    changes = {"reason": reason, "machine_failures": machine_failures, "retry_at": retry_at}
+    return attempt.model_copy(update={"state": "failed", **changes})
 
 
 def _delay(failures: int) -> timedelta:

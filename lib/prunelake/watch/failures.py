@@ -1,12 +1,10 @@
 """Kinds of failures: those of a machine, which may be gone at once, and those of a model."""
 
 import errno
-import re
 import socket
 from collections.abc import Iterator
 
 from prunelake.errors import HubUnreachable, PrefectUnavailable, RayUnavailable
-from prunelake.lake.attempt_log import Attempt
 
 MACHINE_ERRORS = (
     MemoryError,
@@ -38,8 +36,6 @@ MACHINE_ERROR_NAMES = {
 }
 """Errors of packages that this package does not load, by the names of their classes."""
 
-_machine_failure = re.compile(r"machine failure (\d+): ")
-
 
 def is_machine_failure(error: BaseException) -> bool:
     """Whether an error has its cause in the machine: memory, disk, network, a server.
@@ -48,17 +44,6 @@ def is_machine_failure(error: BaseException) -> bool:
     model or the data.
     """
     return any(map(_is_of_machine, _causes(error)))
-
-
-def machine_failure_count(attempt: Attempt) -> int:
-    """The number of machine failures since the last failure of another kind."""
-    found = _machine_failure.match(attempt.reason or "")
-    return int(found[1]) if found else 0
-
-
-def machine_failure_reason(attempt: Attempt, reason: str) -> str:
-    """The reason of one more machine failure; it carries the count."""
-    return f"machine failure {machine_failure_count(attempt) + 1}: {reason}"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
