@@ -31,7 +31,8 @@ from prunelake.spec import SweepSpec
 from prunelake.watch.decision import EvaluationState
 from prunelake.watch.evaluations import Evaluation
 from prunelake.watch.launcher import AttemptOutcome
-from prunelake.watch.rounds import RoundLine, WatchRound, summary
+from prunelake.watch.round_lines import RoundLine, summary
+from prunelake.watch.rounds import WatchRound
 from prunelake.watch.watchlist import read_watchlist
 
 SWEEP_DEPLOYMENT = "sweep/sweep"

@@ -22,7 +22,7 @@ from prunelake.lake.files.paths import ATTEMPTS_FOLDER
 from prunelake.lake.storage.locks import locked
 from prunelake.lake.storage.swap import SWAP_LOCK
 from prunelake.watch.decision import EvaluationState
-from prunelake.watch.rounds import RoundLine
+from prunelake.watch.round_lines import RoundLine
 from tests.support.operations_guide import (
     GuideRun,
     finished,

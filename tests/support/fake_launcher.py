@@ -14,7 +14,8 @@ from prunelake.lake.commit import write_run
 from prunelake.settings import Settings
 from prunelake.watch.evaluations import Evaluation
 from prunelake.watch.launcher import AttemptOutcome
-from prunelake.watch.rounds import RoundLine, WatchRound
+from prunelake.watch.round_lines import RoundLine
+from prunelake.watch.rounds import WatchRound
 from prunelake.watch.watchlist import Watchlist, read_watchlist
 from tests.support.lake_rows import frames, run_row
 

@@ -30,7 +30,8 @@ from typer.testing import CliRunner
 from prunelake.cli.app import app
 from prunelake.flows.watch import DeploymentLauncher
 from prunelake.settings import Settings
-from prunelake.watch.rounds import RoundLine, WatchRound
+from prunelake.watch.round_lines import RoundLine
+from prunelake.watch.rounds import WatchRound
 from prunelake.watch.watchlist import read_watchlist
 from tests.support.limits import HANG_S
 from tests.support.paths import ROOT

@@ -12,7 +12,7 @@ from prunelake.cli.interruption import quick_stop
 
 if TYPE_CHECKING:
     from prunelake.watch.evaluations import Evaluation
-    from prunelake.watch.rounds import RoundLine
+    from prunelake.watch.round_lines import RoundLine
 
 
 def watch(
@@ -79,7 +79,7 @@ def print_round(lines: "Sequence[RoundLine]") -> None:
     from rich.text import Text
 
     from prunelake.watch.decision import EvaluationState
-    from prunelake.watch.rounds import summary
+    from prunelake.watch.round_lines import summary
 
     console = Console()
     if lines:

@@ -2,20 +2,11 @@
 
 import threading
 import uuid
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from prunelake.errors import (
-    HubUnreachable,
-    LakeError,
-    ModelError,
-    PrefectUnavailable,
-    PruneLakeError,
-    one_line,
-)
+from prunelake.errors import LakeError, PrefectUnavailable, PruneLakeError, one_line
 from prunelake.lake import attempt_log
 from prunelake.lake.attempt_log import Attempt
 from prunelake.lake.storage.location import Location
@@ -31,24 +22,10 @@ from prunelake.watch.decision import (
 from prunelake.watch.evaluations import Evaluation, LakeIndex, RunQuotaUse
 from prunelake.watch.failures import is_machine_failure
 from prunelake.watch.launcher import HEARTBEAT_TIMEOUT, Launcher
-from prunelake.watch.revisions import SkippedModel, find_baseline_revision, find_revisions
+from prunelake.watch.round_lines import RoundLine
 from prunelake.watch.status import record_status
+from prunelake.watch.wanted import find_wanted
 from prunelake.watch.watchlist import Watchlist
-
-
-@dataclass(frozen=True)
-class RoundLine:
-    """One line of the report on a round.
-
-    `strategy` is that of a sweep, or names the baseline of a comparison. It and `task` are empty in
-    a line about a whole model or entry.
-    """
-
-    model: str
-    task: str
-    strategy: str
-    state: EvaluationState
-    detail: str = ""
 
 
 class WatchRound:
@@ -75,8 +52,6 @@ class WatchRound:
         self._is_retry = is_retry
         self._is_dry = is_dry
         self._lines: list[RoundLine] = []
-        self._unresolved: set[str] = set()
-        """Labels of entries with models whose revision could not be found in this round."""
 
     def run(self) -> list[RoundLine]:
         """Start evaluations, and return a line for each evaluation that is not in the lake.
@@ -86,7 +61,9 @@ class WatchRound:
                 evaluations.
             LakeError, CorruptFile: the lake cannot be read or written.
         """
-        wanted = self._wanted_evaluations()
+        found = find_wanted(self._watchlist, self._cache)
+        self._lines = found.lines
+        wanted = found.evaluations
         self._index = LakeIndex(self._lake)
         attempts = attempt_log.read_attempts(self._lake)
         quota_use = RunQuotaUse(self._index, attempts.values(), wanted.values(), datetime.now(UTC))
@@ -95,9 +72,8 @@ class WatchRound:
             for key, evaluation in wanted.items()
             if (decision := self._decide(evaluation, attempts.get(key))).may_start
         ]
-        self._drop_unwanted(
-            {key: attempt for key, attempt in attempts.items() if key not in wanted}
-        )
+        unwanted = {key: attempt for key, attempt in attempts.items() if key not in wanted}
+        self._drop_unwanted(unwanted, found.unresolved)
         # Repeated failures must not use up the quota of evaluations that were never tried.
         starting: list[tuple[Evaluation, Decision]] = []
         for evaluation, decision in sorted(decisions, key=lambda pair: pair[1].failures):
@@ -119,33 +95,6 @@ class WatchRound:
                     self._lake, "watch", sum(line.state in problems for line in self._lines)
                 )
         return self._lines
-
-    def _wanted_evaluations(self) -> dict[str, Evaluation]:
-        """The evaluations that the watchlist asks for now, by key."""
-        wanted: dict[str, Evaluation] = {}
-        outage: HubUnreachable | None = None
-        for entry in self._watchlist.entries:
-            try:
-                if outage is not None and entry.needs_hub:
-                    raise outage  # one timeout per round is enough
-                baseline_revision = find_baseline_revision(entry, self._cache)
-                for found in find_revisions(entry, self._cache):
-                    if isinstance(found, SkippedModel):
-                        self._add_unresolved(
-                            entry.label, found.model, EvaluationState.skipped, found.reason
-                        )
-                        continue
-                    for spec in entry.specs(found.model):
-                        evaluation = Evaluation(entry, found, spec, baseline_revision)
-                        wanted.setdefault(evaluation.key, evaluation)
-            except HubUnreachable as error:
-                outage = error
-                self._add_unresolved(
-                    entry.label, entry.label, EvaluationState.unreachable, str(error)
-                )
-            except ModelError as error:
-                self._add_unresolved(entry.label, entry.label, EvaluationState.skipped, str(error))
-        return wanted
 
     def _decide(self, evaluation: Evaluation, attempt: Attempt | None) -> Decision:
         """Decide on an evaluation, and update its attempt in the log."""
@@ -175,11 +124,14 @@ class WatchRound:
             self._add_line(evaluation, decision.state, decision.detail)
         return decision
 
-    def _drop_unwanted(self, unwanted: Mapping[str, Attempt]) -> None:
-        """Drop the attempts of this watchlist at old revisions and old specs."""
+    def _drop_unwanted(self, unwanted: Mapping[str, Attempt], unresolved: Collection[str]) -> None:
+        """Drop the attempts of this watchlist at old revisions and old specs.
+
+        The revisions of models in `unresolved` entries are unknown, so their attempts stay.
+        """
         for attempt in unwanted.values():
             is_of_this_watchlist = attempt.watchlist == str(self._watchlist.path.absolute())
-            if not is_of_this_watchlist or attempt.entry in self._unresolved:
+            if not is_of_this_watchlist or attempt.entry in unresolved:
                 continue
             if attempt.state == "running":
                 alive_at = attempt_log.last_heartbeat(self._lake, attempt)
@@ -234,8 +186,7 @@ class WatchRound:
             strategy=evaluation.kind,
             state="running",
             number=decision.failures + 1,
-            # It counts the machine failures so far (`failures.machine_failure_count`).
-            reason=decision.attempt.reason if decision.attempt is not None else None,
+            machine_failures=decision.attempt.machine_failures if decision.attempt else 0,
             nonce=uuid.uuid4().hex[:8],
             started_at=datetime.now(UTC),
         )
@@ -257,16 +208,10 @@ class WatchRound:
         )
         self._swap(claim, failed)
         then = "parked" if failed.retry_at is None else f"next {format_time(failed.retry_at)}"
-        self._add_line(evaluation, EvaluationState.failed, f"{failed.reason} ({then})")
+        self._add_line(evaluation, EvaluationState.failed, f"{failed.failure} ({then})")
 
     def _swap(self, old: Attempt | None, new: Attempt | None) -> bool:
         return self._is_dry or attempt_log.compare_and_swap(self._lake, old, new)
-
-    def _add_unresolved(
-        self, entry_label: str, model: str, state: EvaluationState, detail: str
-    ) -> None:
-        self._unresolved.add(entry_label)
-        self._lines.append(RoundLine(model, "", "", state, detail))
 
     def _add_line(self, evaluation: Evaluation, state: EvaluationState, detail: str = "") -> None:
         line = RoundLine(
@@ -277,13 +222,6 @@ class WatchRound:
             detail,
         )
         self._lines.append(line)
-
-
-def summary(lines: Sequence[RoundLine]) -> str:
-    """A round in one line: the number of evaluations in each state."""
-    counts = Counter(line.state for line in lines)
-    counted = ", ".join(f"{counts[state]} {state}" for state in EvaluationState if counts[state])
-    return counted or "everything on the watchlist is in the lake"
 
 
 def start_groups(
