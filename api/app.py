@@ -19,6 +19,7 @@ from .http.disconnects import DisconnectMiddleware
 from .http.origins import OriginsMiddleware
 from .http.request_counters import RequestCounters, RequestCountingMiddleware
 from .http.security import SecurityMiddleware
+from .queries.operations import Operations
 from .queries.snapshot import LatestSnapshot
 from .queries.snapshot_mirror import snapshot_folder
 from .routes import charts, data, examples, findings, metrics, page, plan, recommendations, sql
@@ -72,6 +73,7 @@ def create_app(
     app.state.workers = workers
     app.state.snapshots = snapshots
     app.state.counts = counts
+    app.state.operations = Operations(lake)
     routers = (
         *(data.view_router(), data.router, charts.router, findings.router),
         *(recommendations.router, plan.router, examples.router, metrics.router),

@@ -1,26 +1,21 @@
 """GET /metrics: the state of the lake and of the server for monitors, in the OpenMetrics format."""
 
-import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
-from prunelake.errors import CorruptFile, NoSnapshot
-from prunelake.lake.attempt_log import read_attempts
-from prunelake.lake.files.paths import SHARDS_FOLDER
-from prunelake.watch.status import read_status
+from prunelake.errors import NoSnapshot
+from prunelake.lake.attempt_log import Attempt
 
 from ..http.openmetrics import EOF_LINE, MEDIA_TYPE, MetricFamily, render
 from ..http.problems import ERROR_RESPONSES
 from ..http.request_counters import RequestCounters
 from ..queries import runs
+from ..queries.operations import Operations, OperationsState
 from ..queries.snapshot import LatestSnapshot, Snapshot
-
-log = logging.getLogger(__name__)
 
 router = APIRouter(responses=ERROR_RESPONSES, tags=["server"])
 
@@ -36,17 +31,19 @@ router = APIRouter(responses=ERROR_RESPONSES, tags=["server"])
 def metrics(request: Request) -> Response:
     """Runs, examples, tokens, degradations, the snapshot's age, requests, queries, and operations.
 
-    Numbers about the lake come from its published snapshot, and are absent before the first
-    snapshot. The answer is never cached.
+    Numbers about runs come from the published snapshot, and are absent before the first snapshot.
+    Numbers about operations come from the lake itself; those of a lake in an object store are up to
+    15 seconds old, and absent while the store does not answer. The answer is never cached.
     """
     snapshots: LatestSnapshot = request.app.state.snapshots
     counts: RequestCounters = request.app.state.counts
+    operations: Operations = request.app.state.operations
     families: list[MetricFamily] = []
     with suppress(NoSnapshot):  # monitors also watch a server without a snapshot
         families += snapshot_families(snapshots.current())
-    families += [*counts.metric_families(), *watch_families(snapshots.path.parent)]
-    families += status_families(snapshots.path.parent)
-    families += partial_run_families(snapshots.path.parent)
+    families += counts.metric_families()
+    if (state := operations.state()) is not None:
+        families += operations_families(state)
     body = render(families) + EOF_LINE
     return Response(body, headers={"Cache-Control": "no-store"}, media_type=MEDIA_TYPE)
 
@@ -88,17 +85,39 @@ def snapshot_families(snapshot: Snapshot) -> Iterable[MetricFamily]:
     return [snapshot_info, age, *totals.values(), damaged]
 
 
-def watch_families(lake: Path) -> Iterable[MetricFamily]:
+def operations_families(state: OperationsState) -> Iterable[MetricFamily]:
+    """The evaluations of `watch`, its last round, the last check, and unfinished runs.
+
+    If an attempt is damaged, there are no families of evaluations: monitors still see the server,
+    and the log names the file.
+    """
+    if state.attempts is not None:
+        yield from evaluation_families(state.attempts)
+    texts = {
+        "watch": ("prunelake_watch_round", "Evaluations that failed in the last round of watch."),
+        "doctor": ("prunelake_doctor", "Damaged files that the last run of doctor found."),
+    }
+    for name, status in state.statuses.items():
+        prefix, problems_help = texts[name]
+        age = MetricFamily(f"{prefix}_age_seconds", "gauge", f"Seconds since {name} ended.")
+        age.add(_age(status.ended_at))
+        problems = MetricFamily(f"{prefix}_problems", "gauge", problems_help)
+        problems.add(status.problem_count)
+        yield from (age, problems)
+    runs_left = MetricFamily("prunelake_unfinished_runs", "gauge", "Runs with some finished work.")
+    runs_left.add(state.unfinished_runs)
+    shards = MetricFamily(
+        "prunelake_unfinished_shards", "gauge", "Finished shards of runs that are not complete."
+    )
+    shards.add(state.unfinished_shards)
+    yield from (runs_left, shards)
+
+
+def evaluation_families(attempts: Sequence[Attempt]) -> Iterable[MetricFamily]:
     """The evaluations of `prunelake watch` in flight, and those that failed at the last attempt.
 
-    A parked evaluation is not retried. If an attempt cannot be read, there are no families:
-    monitors still see the server, and the log names the damaged file.
+    A parked evaluation is not retried.
     """
-    try:
-        attempts = read_attempts(lake).values()
-    except CorruptFile as error:
-        log.warning("%s", error)
-        return []
     failed = [attempt for attempt in attempts if attempt.state == "failed"]
     started = [attempt.started_at for attempt in attempts if attempt.state == "running"]
     in_flight = MetricFamily(
@@ -118,35 +137,6 @@ def watch_families(lake: Path) -> Iterable[MetricFamily]:
         failing.add(len(numbers), parked=str(is_parked).lower())
         tries.add(sum(numbers), parked=str(is_parked).lower())
     return [in_flight, oldest, failing, tries]
-
-
-def status_families(lake: Path) -> Iterable[MetricFamily]:
-    """The ages and the results of the last round of `watch` and the last run of `doctor`."""
-    texts = {
-        "watch": ("prunelake_watch_round", "Evaluations that failed in the last round of watch."),
-        "doctor": ("prunelake_doctor", "Damaged files that the last run of doctor found."),
-    }
-    for name, (prefix, problems_help) in texts.items():
-        status = read_status(lake, name)
-        if status is None:
-            continue
-        age = MetricFamily(f"{prefix}_age_seconds", "gauge", f"Seconds since {name} ended.")
-        age.add(_age(status.ended_at))
-        problems = MetricFamily(f"{prefix}_problems", "gauge", problems_help)
-        problems.add(status.problem_count)
-        yield from (age, problems)
-
-
-def partial_run_families(lake: Path) -> Iterable[MetricFamily]:
-    """The runs that are not complete, and their finished shards."""
-    folders = [folder for folder in (lake / SHARDS_FOLDER).glob("*") if folder.is_dir()]
-    runs_left = MetricFamily("prunelake_unfinished_runs", "gauge", "Runs with some finished work.")
-    runs_left.add(len(folders))
-    shards = MetricFamily(
-        "prunelake_unfinished_shards", "gauge", "Finished shards of runs that are not complete."
-    )
-    shards.add(sum(len(list(folder.glob("[!.]*.json"))) for folder in folders))
-    return [runs_left, shards]
 
 
 def _age(moment: datetime) -> float:

@@ -10,16 +10,20 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
 
 from prunelake.analysis.analyse import analyse
 from prunelake.api.app import create_app
+from prunelake.api.queries import operations
 from prunelake.api.queries import snapshot_mirror as mirroring
 from prunelake.api.queries.snapshot import LatestSnapshot
 from prunelake.api.queries.snapshot_mirror import SnapshotMirror
+from prunelake.api.settings import ApiSettings
 from prunelake.errors import LakeError, MissingExtra, NoSnapshot
 from prunelake.lake import commit, read
 from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.maintenance.verify import verify_lake
+from prunelake.lake.partial_runs import ComputeCost, PartialRun
 from prunelake.lake.publish import publish
 from prunelake.lake.sql import views
 from prunelake.lake.storage import stores
@@ -27,6 +31,7 @@ from prunelake.lake.storage.objects import ObjectPath
 from prunelake.settings import Settings
 from prunelake.spec import Explanation, Rows, Strategy, SweepSpec
 from prunelake.sweeps.run import run_sweep
+from prunelake.watch.status import record_status
 from tests.cli.test_serve import PRUNELAKE, serving
 from tests.support.lake_rows import small_run
 from tests.support.limits import HANG_S
@@ -128,6 +133,40 @@ def test_the_server_answers_while_the_store_is_unreachable(
 
 def test_an_app_of_an_object_store_needs_no_lake_here(remote: ObjectPath, tmp_path: Path) -> None:
     assert create_app(remote, cache=tmp_path).state.snapshots.path.parent.is_dir()
+
+
+def test_the_metrics_of_operations_come_from_the_store(
+    remote: ObjectPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_status(remote, "watch", 2)
+    shard = PartialRun(remote, "0123456789abcdef")
+    shard.write_shard("000000-000003", {}, ComputeCost(1.0, 1.0, "cpu"))
+    app = create_app(remote, ApiSettings(sql=False), tmp_path)
+    client = TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50000))
+    requests: list[str] = []
+
+    def count(operation: str, _: dict[str, Any]) -> None:
+        if operation.startswith("list"):  # no request about the snapshot
+            requests.append(operation)
+
+    with before_every_request(count):
+        told = client.get("/metrics").text
+        first = len(requests)
+        client.get("/metrics")
+    for line in ("watch_round_problems{} 2", "unfinished_runs{} 1", "unfinished_shards{} 1"):
+        assert f"prunelake_{line}" in told
+    assert "prunelake_evaluations_in_flight{} 0" in told
+    assert 0 < first == len(requests)  # the second answer asks the store nothing
+
+    def fail(_: str, __: dict[str, Any]) -> None:
+        raise LakeError("the store is away")
+
+    monkeypatch.setattr(operations, "STORE_SECONDS", 0.0)
+    with before_every_request(fail):
+        answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert "prunelake_unfinished_runs" not in answer.text
+    assert "prunelake_http_request" in answer.text
 
 
 def error_line(*arguments: str, **variables: str) -> str:
