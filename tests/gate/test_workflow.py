@@ -1,8 +1,10 @@
 """The CI workflow in automations/: its steps run as a runner would run them."""
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,12 @@ def test_the_job_ends_with_the_code_of_the_gate_after_its_reports(
     assert (tmp_path / "summary").read_text() == "## result"
     assert (tmp_path / "output").read_text() == f"code={code}\n"
     assert run_step("Pass or fail", tmp_path, CODE=str(code)) == code
+
+
+def test_the_workflow_installs_extras_that_exist() -> None:
+    extras = re.findall(r"prunelake\[(.*)\]", STEPS["Install PruneLake"]["run"])[0].split(",")
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert {*extras} <= known["optional-dependencies"].keys()
 
 
 def test_the_command_of_the_workflow_has_these_options() -> None:
