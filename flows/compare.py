@@ -3,6 +3,7 @@
 from prunelake.comparison_spec import ComparisonSpec
 from prunelake.flows.serverless import serverless_flow
 from prunelake.flows.sweep import sweep
+from prunelake.quick_imports import quick_imports
 from prunelake.settings import Settings
 
 
@@ -13,7 +14,8 @@ def compare(spec: ComparisonSpec, settings: Settings | None = None) -> str:
     This is `prunelake.comparison.run.run_comparison`. The sweep of each model is a run of the flow
     `sweep`, with its tasks, retries and artifacts.
     """
-    from prunelake.comparison.run import run_comparison  # it loads torch
+    with quick_imports():  # of torch
+        from prunelake.comparison.run import run_comparison
 
     settings = settings or Settings()
     return run_comparison(spec, settings, lambda own: sweep(own, settings))

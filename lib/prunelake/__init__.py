@@ -60,8 +60,9 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from prunelake.extras import naming_extras
+    from prunelake.quick_imports import quick_imports
 
-    with naming_extras():
+    with naming_extras(), quick_imports():
         value = globals()[name] = getattr(import_module(_MODULES[name]), name)
     return value
 

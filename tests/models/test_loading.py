@@ -89,6 +89,15 @@ def test_a_model_without_tokenizer_is_refused(folder: Path, tmp_path: Path) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_a_tokenizer_is_read_once_until_a_file_changes(folder: Path, tmp_path: Path) -> None:
+    source = resolve_model(str(folder), tmp_path, needs_tokenizer=True)
+    first = load_tokenizer(source)
+    assert load_model(source).tokenizer is first
+    file = folder / "tokenizer_config.json"
+    file.write_text(f"{file.read_text('utf-8')}\n", "utf-8")
+    assert load_tokenizer(source) is not first
+
+
 @pytest.mark.parametrize("family", ["qwen2", "gemma3"])
 def test_a_tokenizer_that_knows_no_word_is_refused(family: str, tmp_path: Path) -> None:
     tiny_model(family).save_pretrained(tmp_path / "tiny")

@@ -143,6 +143,7 @@ def _gguf(tensor_bytes: int, magic: bytes = b"GGUF", version: int = 3) -> bytes:
         (b"weights", "it does not begin with GGUF"),
         (_gguf(32, version=1), "its version is 1"),
         (_gguf(32)[:100], "it ends within its header"),
+        (_gguf(32)[:90] + b"\xff" * 16, "it ends within its header"),
         (_gguf(31), "it has 223 bytes, and its header describes 224"),
     ],
 )

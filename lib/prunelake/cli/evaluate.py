@@ -8,6 +8,7 @@ import typer
 
 from prunelake.cli.interruption import quick_stop
 from prunelake.errors import PruneLakeError
+from prunelake.quick_imports import quick_imports
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
 
@@ -30,8 +31,9 @@ def evaluate(spec: SweepSpec, settings: Settings) -> str:
         check_sweep(spec, settings)
         if _has_server(settings):
             return _evaluate_as_flow(spec, settings)
-        from prunelake.cli.progress import console_executor
-        from prunelake.sweeps.run import run_sweep
+        with quick_imports():
+            from prunelake.cli.progress import console_executor
+            from prunelake.sweeps.run import run_sweep
 
         with console_executor() as executor:
             return run_sweep(spec, settings, executor)

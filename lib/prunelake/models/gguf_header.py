@@ -7,10 +7,9 @@ https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 import math
 import mmap
+import struct
 from functools import lru_cache
 from pathlib import Path
-
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from prunelake.errors import ModelNotFound
 
@@ -19,6 +18,8 @@ VALUE_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12:
 """The bytes of a value by its type; the other types are strings and arrays."""
 
 STRING, ARRAY = 8, 9
+LENGTH = struct.Struct("<Q")
+ENDS_EARLY = "it ends within its header"
 ALIGNMENT_KEY = b"general.alignment"
 
 
@@ -32,7 +33,7 @@ def check_gguf_file(file: Path) -> None:
     _check_unchanged_file(file, state.st_size, state.st_mtime_ns)
 
 
-@lru_cache(maxsize=16)  # each sweep of a process asks again, and a header takes 0.2 s
+@lru_cache(maxsize=16)  # each sweep of a process asks again
 def _check_unchanged_file(file: Path, size: int, mtime_ns: int) -> None:  # noqa: ARG001  # a key
     try:
         with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as m:
@@ -83,14 +84,28 @@ class _Header:
             inner, count = self._number(4), self._number(8)
             if inner in VALUE_BYTES:
                 self._take(count * VALUE_BYTES[inner])
+            elif inner == STRING:
+                self._skip_texts(count)
             else:
                 for _ in range(count):
                     self._skip_value(inner)
         else:
             self._take(VALUE_BYTES[kind])
 
+    def _skip_texts(self, count: int) -> None:
+        """Skip the texts of an array: a vocabulary has 100,000 of them."""
+        data, place = self._data, self._place
+        try:
+            for _ in range(count):
+                place += LENGTH.size + LENGTH.unpack_from(data, place)[0]
+        except (struct.error, OverflowError):
+            raise ValueError(ENDS_EARLY) from None
+        self._place = place
+
     def _tensor_end(self) -> int:
         """The end of the next tensor, counted from the beginning of the tensors."""
+        from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
         self._text()
         shape = [self._number(8) for _ in range(self._number(4))]
         block, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(self._number(4))]
@@ -105,6 +120,6 @@ class _Header:
     def _take(self, size: int) -> bytes:
         taken = self._data[self._place : self._place + size]
         if len(taken) < size:
-            raise ValueError("it ends within its header")
+            raise ValueError(ENDS_EARLY)
         self._place += size
         return taken

@@ -1,6 +1,7 @@
 """Load a model and its tokenizer, and check that its rows do not depend on each other."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,21 @@ def read_tokenizer(
     Raises:
         ModelNotFound: no tokenizer beside the weights, or one that cannot be read.
     """
+    try:  # a file that changes gives another tokenizer
+        files = sorted(folder.iterdir())
+        state = tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    except OSError:
+        state = ()
+    return _read_unchanged_tokenizer(folder, reference, trust_remote_code, state)
+
+
+@lru_cache(maxsize=1)  # checking, planning and loading a model ask for it, and it takes 0.1 s
+def _read_unchanged_tokenizer(
+    folder: Path,
+    reference: str,
+    trust_remote_code: bool,
+    state: tuple[tuple[str, int, int], ...],  # noqa: ARG001  # a key
+) -> PreTrainedTokenizerBase:
     problem = "it knows no word"
     try:
         with quiet_transformers():
