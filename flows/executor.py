@@ -8,16 +8,31 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from prunelake.flows.ray_shards import ray_shards
+from prunelake.flows.serverless import is_in_run
 from prunelake.flows.tasks import log_to, step_task
 from prunelake.flows.verdicts import announce_verdicts
 from prunelake.lake.partial_runs import ComputeCost, PartialRun
 from prunelake.settings import Settings
+from prunelake.sweeps.early_checks import no_server_for_ray
 from prunelake.sweeps.executor import RunShards, StepCall
 
 if TYPE_CHECKING:  # it loads torch
     from prunelake.sweeps.progress import Progress
 
 Result = TypeVar("Result")
+
+
+def sweep_executor(settings: Settings) -> "PrefectExecutor | None":
+    """The executor of the current flow run; None if no server is set.
+
+    Raises:
+        PrefectUnavailable: the settings ask for Ray, and no server is set.
+    """
+    if is_in_run():
+        return PrefectExecutor(settings)
+    if settings.task_runner != "local":
+        raise no_server_for_ray()
+    return None
 
 
 class PrefectExecutor:

@@ -1,7 +1,7 @@
 """One sweep of one model on one task, as a flow of Prefect."""
 
-from prunelake.flows.executor import PrefectExecutor
-from prunelake.flows.serverless import is_in_run, serverless_flow
+from prunelake.flows.serverless import serverless_flow
+from prunelake.quick_imports import quick_imports
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
 
@@ -14,7 +14,11 @@ def sweep(spec: SweepSpec, settings: Settings | None = None) -> str:
     complete runs and finished shards of the lake. Without a Prefect server (PREFECT_API_URL) it
     only calls that function.
     """
-    from prunelake.sweeps.run import run_sweep  # it loads torch; a wrong spec is refused before
+    from prunelake.flows.executor import sweep_executor
 
     settings = settings or Settings()
-    return run_sweep(spec, settings, PrefectExecutor(settings) if is_in_run() else None)
+    executor = sweep_executor(settings)
+    with quick_imports():  # of torch; a wrong spec is refused before
+        from prunelake.sweeps.run import run_sweep
+
+    return run_sweep(spec, settings, executor)

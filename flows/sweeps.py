@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import Field
 
 from prunelake.errors import one_line
-from prunelake.flows.executor import PrefectExecutor
-from prunelake.flows.serverless import is_in_run, run_logger, serverless_flow
+from prunelake.flows.serverless import run_logger, serverless_flow
+from prunelake.quick_imports import quick_imports
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
 
@@ -31,14 +31,17 @@ def sweeps(
     Raises:
         Exception: the first error of a sweep, after all other sweeps.
     """
-    from prunelake.sweeps.run import run_sweep  # it loads torch; a wrong spec is refused before
+    from prunelake.flows.executor import sweep_executor
 
     settings = settings or Settings()
+    executors = [sweep_executor(settings) for _ in specs]
+    with quick_imports():  # of torch; a wrong spec is refused before
+        from prunelake.sweeps.run import run_sweep
+
     run_ids: list[str] = []
     errors: list[Exception] = []
-    for spec in specs:
+    for spec, executor in zip(specs, executors, strict=True):
         try:
-            executor = PrefectExecutor(settings) if is_in_run() else None
             run_ids.append(run_sweep(spec, settings, executor))
         except Exception as error:  # any error of a model; the flow raises it below
             run_logger().error("%s %s: %s", spec.model, spec.task_name, one_line(error))
