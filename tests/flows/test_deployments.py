@@ -116,5 +116,6 @@ def test_a_round_starts_the_missing_sweep_once(
         assert line.state is state
     (run,) = (run for run in runs_of(client, "sweep") if run.id not in earlier)
     assert run.parameters["spec"]["model"] == str(tiny_folder)
+    assert run.name == f"{tiny_folder} opinions random:1"
     assert run.state is not None
     assert run.state.is_scheduled()
