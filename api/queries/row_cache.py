@@ -11,6 +11,9 @@ from prunelake.lake.sql.bound_query import BoundQuery
 
 CAPACITY = 64_000_000  # bytes
 
+OVERHEAD = 1000
+"""Bytes of an entry besides its rows: readers may ask for many runs that do not exist."""
+
 ReadRows = Callable[[BoundQuery], pl.DataFrame]
 """Reads the rows of a query: of a connection, of a snapshot, or of a cache."""
 
@@ -24,6 +27,10 @@ class RowCache:
         self._size = 0
         self._lock = threading.Lock()
 
+    def has(self, query: BoundQuery) -> bool:
+        """Whether the rows of a query need not be read."""
+        return query.sql_with_values in self._rows
+
     def rows(self, query: BoundQuery, read: ReadRows) -> pl.DataFrame:
         """The rows of a query, which `read` reads the first time."""
         key = query.sql_with_values
@@ -35,8 +42,12 @@ class RowCache:
         with self._lock:
             if key not in self._rows:
                 self._rows[key] = rows
-                self._size += int(rows.estimated_size())
+                self._size += _size(rows)
             while self._size > self.capacity:
                 _, oldest = self._rows.popitem(last=False)
-                self._size -= int(oldest.estimated_size())
+                self._size -= _size(oldest)
         return rows
+
+
+def _size(rows: pl.DataFrame) -> int:
+    return int(rows.estimated_size()) + OVERHEAD

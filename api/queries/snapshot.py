@@ -63,6 +63,10 @@ class Snapshot:
         """As `rows`, for queries that several charts or findings share: later calls are free."""
         return self._kept.rows(query, self.rows)
 
+    def keeps(self, query: BoundQuery) -> bool:
+        """Whether `kept_rows` has the rows already."""
+        return self._kept.has(query)
+
     def records(self, query: BoundQuery) -> list[dict[str, Any]]:
         """The rows of a query as Python values by column name.
 

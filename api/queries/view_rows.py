@@ -3,70 +3,33 @@
 import base64
 import binascii
 import json
-import math
-import re
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import orjson
 
-from prunelake.errors import InvalidRequest, NotFound, OutdatedCursor
+from prunelake.errors import InvalidRequest, OutdatedCursor
 from prunelake.identity import content_hash
-from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import BoundQuery
 
-SQL_OPERATORS = {"ne": "is distinct from", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
-FILTER_SUFFIXES = {
-    "varchar": ("ne", "null"),
-    "boolean": ("null",),
-    **dict.fromkeys(
-        ("integer", "bigint", "double", "float", "timestamp with time zone"),
-        ("ne", "lt", "lte", "gt", "gte", "null"),
-    ),
-}
-"""The suffixes of a column's filters, by its type; lists and structs have only `null`."""
+from .row_filters import CONTROL_PARAMETERS, RowFilter, row_filters, typed_value
+from .view_catalog import View
 
-CONTROL_PARAMETERS = ("order", "limit", "cursor", "format", "spreadsheet")
 DEFAULT_LIMIT = 100
-INTEGER_BITS = {"integer": 31, "bigint": 63}
-NON_NUMERIC = re.compile("[^-+.0-9eE]")
-"""Characters that only Python accepts in numbers: 1_000, digits of other scripts."""
-
-
-@dataclass(frozen=True)
-class View:
-    """A view of the lake: its columns (name to type) in order; the comment states the grain."""
-
-    name: str
-    comment: str
-    columns: Mapping[str, str]
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """The columns that identify a row: all except lists; measurements come last."""
-        plain = [name for name, kind in self.columns.items() if kind in FILTER_SUFFIXES]
-        return tuple(sorted(plain, key=lambda name: self.columns[name] in ("double", "float")))
-
-    @property
-    def run_columns(self) -> tuple[str, ...]:
-        """Columns of `runs` that can filter the rows although the view lacks them."""
-        if "run_id" not in self.columns:
-            return ()
-        return tuple(name for name in ("model", "strategy", "task") if name not in self.columns)
 
 
 @dataclass(frozen=True)
 class RowPage:
     """A page of a view. `query` asks for `limit` + 1 rows: an extra row means a further page.
 
-    `is_for_spreadsheet`: CSV is written without formulas.
+    The rows match all `filters`. `order` has columns, and whether each is in descending order; the
+    key follows. `is_for_spreadsheet`: CSV is written without formulas.
     """
 
+    view: View
+    filters: Sequence[RowFilter]
+    order: Sequence[tuple[str, bool]]
     query: BoundQuery
     limit: int
     offset: int
@@ -83,30 +46,6 @@ class RowPage:
             return None
         state = [snapshot, self.request_hash, self.offset + self.limit]
         return base64.urlsafe_b64encode(json.dumps(state).encode()).decode().rstrip("=")
-
-
-@cache
-def all_views() -> Mapping[str, View]:
-    """Every view of this version by name."""
-    with tempfile.TemporaryDirectory() as empty, views.connect(Path(empty)) as connection:
-        described = views.describe_views(connection).to_dicts()
-    return {
-        row["view"]: View(
-            row["view"], row["comment"], {c["name"]: c["type"] for c in row["columns"]}
-        )
-        for row in described
-    }
-
-
-def view_named(name: str) -> View:
-    """A view by name.
-
-    Raises:
-        NotFound: no such view; the choices are all views.
-    """
-    if name not in all_views():
-        raise NotFound(f"no view {name!r}; GET /views describes them", all_views())
-    return all_views()[name]
 
 
 def row_page(
@@ -139,136 +78,54 @@ def row_page(
             raise InvalidRequest(f"{name} is given twice")
         else:
             controls[name] = value
-    conditions, values = _conditions(view, filters)
+    conditions = row_filters(view, filters)
     limit = _limit(controls.get("limit"), max_rows, default_limit)
     order = _order(view, controls.get("order"))
     request_hash = content_hash([view.name, sorted(filters.items()), order])[:16]
     offset = _offset(controls.get("cursor"), snapshot, request_hash)
-    where = f"where {' and '.join(conditions)}\n" if conditions else ""
-    sql = f"from {view.name}\n{where}order by {', '.join(order)}\nlimit $limit offset $offset"
-    query = BoundQuery(sql, **values, limit=limit + 1, offset=offset)
-    spreadsheet = _value("spreadsheet", "boolean", controls.get("spreadsheet", "false"))
-    return RowPage(query, limit, offset, request_hash, spreadsheet)
+    query = _query(view, conditions, order, limit=limit + 1, offset=offset)
+    spreadsheet = typed_value("spreadsheet", "boolean", controls.get("spreadsheet", "false"))
+    return RowPage(view, conditions, order, query, limit, offset, request_hash, spreadsheet)
 
 
-def _conditions(view: View, filters: Mapping[str, list[str]]) -> tuple[list[str], dict[str, Any]]:
+def _query(
+    view: View, filters: Sequence[RowFilter], order: Sequence[tuple[str, bool]], **bounds: int
+) -> BoundQuery:
     conditions: list[str] = []
     values: dict[str, Any] = {}
-    for parameter, texts in filters.items():
-        if parameter in view.run_columns:
-            name = f"p{len(values)}"
-            values[name] = texts
-            named = f"select run_id from runs where list_contains(${name}, {parameter})"
-            conditions.append(f"run_id in ({named})")
-            continue
-        column, suffix = _column(view, parameter)
-        kind = view.columns[column]
-        name = f"p{len(values)}"
-        if suffix == "null":
-            is_null = _value(parameter, "boolean", _only_value(parameter, texts))
-            conditions.append(f'"{column}" is {"" if is_null else "not "}null')
-        elif suffix == "":
-            # DuckDB skips row groups by `in`, but not by list_contains.
-            names = [f"{name}_{number}" for number in range(len(texts))]
-            given = (_value(parameter, kind, text) for text in texts)
-            values |= dict(zip(names, given, strict=True))
-            conditions.append(f'"{column}" in ({", ".join(f"${n}::{kind}" for n in names)})')
-        else:
-            values[name] = _value(parameter, kind, _only_value(parameter, texts))
-            conditions.append(f'"{column}" {SQL_OPERATORS[suffix]} ${name}::{kind}')
-    return conditions, values
-
-
-def _column(view: View, parameter: str) -> tuple[str, str]:
-    """The column and the suffix of a filter; the suffix is empty for equality."""
-    if FILTER_SUFFIXES.get(view.columns.get(parameter, "")):
-        return parameter, ""
-    column, _, suffix = parameter.rpartition("_")
-    if column in view.columns and suffix in FILTER_SUFFIXES.get(view.columns[column], ("null",)):
-        return column, suffix
-    if parameter in view.columns:
-        raise InvalidRequest(
-            f"{parameter} is of type {view.columns[parameter]}: the only filter is {parameter}_null"
-        )
-    choices = [*filter_names(view), *CONTROL_PARAMETERS]
-    raise InvalidRequest(f"view {view.name} has no parameter {parameter!r}", choices)
-
-
-def filter_names(view: View) -> list[str]:
-    """The parameters that filter a view."""
-    return [
-        *view.run_columns,
-        *(
-            name
-            for column, kind in view.columns.items()
-            for name in (
-                *([column] if kind in FILTER_SUFFIXES else []),
-                *(f"{column}_{suffix}" for suffix in FILTER_SUFFIXES.get(kind, ("null",))),
-            )
-        ),
+    for number, row_filter in enumerate(filters):
+        condition, own = row_filter.sql(f"p{number}")
+        conditions.append(condition)
+        values |= own
+    names = {name for name, _ in order}
+    terms = [
+        *(f'"{name}"{" desc" if is_down else ""} nulls last' for name, is_down in order),
+        *(f'"{name}"' for name in view.key if name not in names),
     ]
-
-
-def _only_value(parameter: str, texts: list[str]) -> str:
-    if len(texts) > 1:
-        raise InvalidRequest(f"{parameter} is given twice")
-    return texts[0]
-
-
-def _value(parameter: str, kind: str, text: str) -> Any:
-    try:
-        if kind == "boolean":
-            return {"true": True, "false": False}[text.lower()]
-        if kind in (*INTEGER_BITS, "double", "float") and NON_NUMERIC.search(text):
-            raise ValueError
-        if kind in INTEGER_BITS:
-            number = int(text)
-            if not -(2 ** INTEGER_BITS[kind]) <= number < 2 ** INTEGER_BITS[kind]:
-                raise ValueError
-            return number
-        if kind in ("double", "float"):
-            if not math.isfinite(float(text)):
-                raise ValueError
-            return float(text)
-        if kind == "timestamp with time zone":
-            at = datetime.fromisoformat(text)
-            if at.tzinfo is None:
-                raise ValueError
-            return at
-    except (ValueError, KeyError, OverflowError) as error:
-        expected = {
-            "boolean": "true or false",
-            "timestamp with time zone": "a time like 2026-01-31T12:00:00Z (in a URL, + is %2B)",
-            **{kind: f"a whole number of {bits + 1} bits" for kind, bits in INTEGER_BITS.items()},
-        }.get(kind, "a number")
-        raise InvalidRequest(f"{parameter}={text!r} is not {expected}") from error
-    return text
+    where = f"where {' and '.join(conditions)}\n" if conditions else ""
+    sql = f"from {view.name}\n{where}order by {', '.join(terms)}\nlimit $limit offset $offset"
+    return BoundQuery(sql, **values, **bounds)
 
 
 def _limit(text: str | None, max_rows: int, default_limit: int) -> int:
     if text is None:
         return min(default_limit, max_rows)
-    limit: int = _value("limit", "integer", text)
+    limit: int = typed_value("limit", "integer", text)
     if not 1 <= limit <= max_rows:
         raise InvalidRequest(f"limit={limit} is not between 1 and {max_rows}")
     return limit
 
 
-def _order(view: View, text: str | None) -> list[str]:
+def _order(view: View, text: str | None) -> list[tuple[str, bool]]:
+    """The requested columns, and whether each is in descending order."""
     terms = [] if text is None else text.split(",")
-    names = [term.removeprefix("-") for term in terms]
-    for name, term in zip(names, terms, strict=True):
+    order = [(term.removeprefix("-"), term.startswith("-")) for term in terms]
+    for (name, _), term in zip(order, terms, strict=True):
         if name not in view.columns:
             raise InvalidRequest(
                 f"order={text!r}: view {view.name} has no column {term!r}", view.columns
             )
-    return [
-        *(
-            f'"{name}"{" desc" if term.startswith("-") else ""} nulls last'
-            for name, term in zip(names, terms, strict=True)
-        ),
-        *(f'"{name}"' for name in view.key if name not in names),
-    ]
+    return order
 
 
 def _offset(cursor: str | None, snapshot: str, request_hash: str) -> int:

@@ -1,10 +1,12 @@
 """GET /views, /models and /health: rows of views, models with their runs, the server."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from prunelake.errors import InvalidRequest, LimitExceeded
@@ -16,14 +18,9 @@ from ..http.negotiation import chosen_format
 from ..http.problems import ERROR_RESPONSES
 from ..queries import runs as run_queries
 from ..queries.snapshot import Snapshot
-from ..queries.view_rows import (
-    DEFAULT_LIMIT,
-    View,
-    all_views,
-    filter_names,
-    row_page,
-    view_named,
-)
+from ..queries.stored_rows import StoredPage, stored_page
+from ..queries.view_catalog import View, all_views, filter_names, view_named
+from ..queries.view_rows import DEFAULT_LIMIT, RowPage, row_page
 from ..settings import ApiSettings
 from .parameters import SettingsDependency, SnapshotDependency
 from .view_openapi import (
@@ -131,7 +128,21 @@ def models(snapshot: SnapshotDependency) -> list[ModelInfo]:
     return list(by_revision.values())
 
 
-def view_response(
+@dataclass(frozen=True)
+class RowRequest:
+    """A page of a view in a format; `is_negotiated` by the header Accept.
+
+    `is_whole`: the answer must have all rows that match.
+    """
+
+    page: RowPage
+    stored: StoredPage | None
+    format: RowFormat
+    is_negotiated: bool
+    is_whole: bool
+
+
+async def view_response(
     view: View,
     request: Request,
     snapshot: Snapshot,
@@ -144,6 +155,20 @@ def view_response(
         InvalidRequest, OutdatedCursor: as `view_rows.row_page`; an unknown format.
         LimitExceeded: more than `max_bytes`, or a file without `limit` of more than `max_rows`.
     """
+    asked = _row_request(view, request, snapshot, settings, file_format)
+    if asked.stored is not None and asked.stored.is_in_memory(snapshot):
+        # Faster than the wait for a thread.
+        return _answer(asked, request, snapshot, settings)
+    return await run_in_threadpool(_answer, asked, request, snapshot, settings)
+
+
+def _row_request(
+    view: View,
+    request: Request,
+    snapshot: Snapshot,
+    settings: ApiSettings,
+    file_format: RowFormat | None,
+) -> RowRequest:
     parameters = request.query_params
     format, is_negotiated = file_format, False
     if format is None:
@@ -156,18 +181,27 @@ def view_response(
     page = row_page(view, parameters.multi_items(), snapshot.id, settings.max_rows, default_limit)
     if page.is_for_spreadsheet and format is not RowFormat.csv:
         raise InvalidRequest(f"spreadsheet=true is for csv, not for {format}")
+    is_whole = file_format is not None and "limit" not in parameters
+    return RowRequest(page, stored_page(page), format, is_negotiated, is_whole)
+
+
+def _answer(
+    asked: RowRequest, request: Request, snapshot: Snapshot, settings: ApiSettings
+) -> Response:
+    page, format = asked.page, asked.format
+    rows = asked.stored.rows(snapshot) if asked.stored else None
     if format is RowFormat.json:
-        records = snapshot.records(page.query)
+        records = snapshot.records(page.query) if rows is None else rows.to_dicts()
         row_count, body = len(records), to_json(records[: page.limit])
     else:
-        rows = snapshot.rows(page.query)
+        rows = snapshot.rows(page.query) if rows is None else rows
         row_count = rows.height
         body = encode_rows(rows.head(page.limit), format, page.is_for_spreadsheet)
-    if file_format and page.has_more(row_count) and "limit" not in parameters:
+    if asked.is_whole and page.has_more(row_count):
         # A reader of a file would miss the rows without notice.
         raise LimitExceeded(
-            f"{view.name} has more than {settings.max_rows:,} such rows; filter them, or set limit "
-            "and follow the header Link"
+            f"{page.view.name} has more than {settings.max_rows:,} such rows; filter them, or set "
+            "limit and follow the header Link"
         )
     cursor = page.next_cursor(snapshot.id, row_count)
     if len(body) > settings.max_bytes:
@@ -176,32 +210,32 @@ def view_response(
             f"limit below {page.limit}, and get the other rows by cursor"
         )
     headers = {}
-    if is_negotiated:
+    if asked.is_negotiated:
         headers["PruneLake-Format"] = format.value
     if cursor is not None:
         next_url = request.url.include_query_params(cursor=cursor)
         headers["Link"] = f'<{next_url.path}?{next_url.query}>; rel="next"'
     if format is RowFormat.json:
-        head = to_json({"view": view.name, "snapshot": snapshot.id, "next": cursor})
+        head = to_json({"view": page.view.name, "snapshot": snapshot.id, "next": cursor})
         body = head[:-1] + b',"rows":' + body + b"}"
     return Response(body, headers=headers, media_type=MEDIA_TYPES[format])
 
 
-def view_endpoint(view: View) -> Callable[..., Response]:
+def view_endpoint(view: View) -> Callable[..., Coroutine[Any, Any, Response]]:
     """The endpoint of one view."""
 
-    def rows(
+    async def rows(
         request: Request, snapshot: SnapshotDependency, settings: SettingsDependency
     ) -> Response:
-        return view_response(view, request, snapshot, settings)
+        return await view_response(view, request, snapshot, settings)
 
     return rows
 
 
-def file_endpoint(format: RowFormat) -> Callable[..., Response]:
+def file_endpoint(format: RowFormat) -> Callable[..., Coroutine[Any, Any, Response]]:
     """The endpoint of the files of one format."""
 
-    def file(
+    async def file(
         name: Annotated[
             str, Path(description="A view.", json_schema_extra={"enum": [*all_views()]})
         ],
@@ -209,17 +243,17 @@ def file_endpoint(format: RowFormat) -> Callable[..., Response]:
         snapshot: SnapshotDependency,
         settings: SettingsDependency,
     ) -> Response:
-        return view_response(view_named(name), request, snapshot, settings, format)
+        return await view_response(view_named(name), request, snapshot, settings, format)
 
     return file
 
 
 @router.get("/views/{name}", include_in_schema=False)
-def unknown_view(
+async def unknown_view(
     name: str, request: Request, snapshot: SnapshotDependency, settings: SettingsDependency
 ) -> Response:
     """404 with the names of the views; each existing view has a route of its own."""
-    return view_response(view_named(name), request, snapshot, settings)
+    return await view_response(view_named(name), request, snapshot, settings)
 
 
 def view_router() -> APIRouter:

@@ -5,7 +5,8 @@ from typing import Any
 
 from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat
 
-from ..queries.view_rows import DEFAULT_LIMIT, FILTER_SUFFIXES, View, all_views
+from ..queries.view_catalog import FILTER_SUFFIXES, View, all_views
+from ..queries.view_rows import DEFAULT_LIMIT
 
 Schema = dict[str, Any]
 

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from prunelake.analysis.analyse import analyse
 from prunelake.api.queries.snapshot import LatestSnapshot
-from prunelake.api.queries.view_rows import all_views
+from prunelake.api.queries.view_catalog import all_views
 from prunelake.errors import LimitExceeded
 from prunelake.lake.publish import publish
 from prunelake.lake.sql import views

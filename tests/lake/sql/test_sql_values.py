@@ -27,10 +27,10 @@ ALLOWED = {
     "api/queries/view_rows.py": {  # names that the catalogue of views has
         "view.name",
         "where",
-        "', '.join(order)",
-        "name",
-        "parameter",
+        "', '.join(terms)",
     },
+    "api/queries/row_filters.py": {"name", "self.column"},
+    "api/queries/stored_rows.py": {"page.view.name", "key"},
     "api/charts/correlation_matrix.py": {"interval(values[0], values[-1])"},  # a sentence
 }
 """The expressions that may be formatted into a text that begins like a query, by module."""

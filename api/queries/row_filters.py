@@ -1,0 +1,143 @@
+"""Filters of a view's rows: from the text of a parameter to SQL, or to an expression of Polars."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from prunelake.errors import InvalidRequest
+
+from .view_catalog import FILTER_SUFFIXES, View, filter_names
+
+SQL_OPERATORS = {"ne": "is distinct from", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+CONTROL_PARAMETERS = ("order", "limit", "cursor", "format", "spreadsheet")
+"""The parameters that do not filter."""
+
+INTEGER_BITS = {"integer": 31, "bigint": 63}
+NON_NUMERIC = re.compile("[^-+.0-9eE]")
+"""Characters that only Python accepts in numbers: 1_000, digits of other scripts."""
+
+
+@dataclass(frozen=True)
+class RowFilter:
+    """A condition on a column of type `kind`: the suffix of its parameter, and typed values.
+
+    Without a suffix the column has one of the values. `is_of_run`: a column of `runs` that the view
+    lacks.
+    """
+
+    column: str
+    kind: str
+    suffix: str
+    values: Sequence[Any]
+    is_of_run: bool = False
+
+    def sql(self, name: str) -> tuple[str, dict[str, Any]]:
+        """The condition, and its values by parameter; the parameters begin with `name`."""
+        if self.is_of_run:
+            named = f"select run_id from runs where list_contains(${name}, {self.column})"
+            return f"run_id in ({named})", {name: list(self.values)}
+        if self.suffix == "null":
+            return f'"{self.column}" is {"" if self.values[0] else "not "}null', {}
+        if self.suffix:
+            operator = SQL_OPERATORS[self.suffix]
+            return f'"{self.column}" {operator} ${name}::{self.kind}', {name: self.values[0]}
+        # DuckDB skips row groups by `in`, but not by list_contains.
+        names = [f"{name}_{number}" for number in range(len(self.values))]
+        marks = ", ".join(f"${n}::{self.kind}" for n in names)
+        return f'"{self.column}" in ({marks})', dict(zip(names, self.values, strict=True))
+
+    def expression(self, rows: pl.DataFrame) -> pl.Expr:
+        """The same condition on rows with this column."""
+        column = pl.col(self.column)
+        if self.suffix == "null":
+            return column.is_null() if self.values[0] else column.is_not_null()
+        values = pl.Series(self.values, dtype=rows.schema[self.column])
+        match self.suffix:
+            case "":
+                return column.is_in(values.implode())
+            case "ne":
+                return column.ne_missing(values.first())
+            case "lt":
+                return column < values.first()
+            case "lte":
+                return column <= values.first()
+            case "gt":
+                return column > values.first()
+        return column >= values.first()
+
+
+def row_filters(view: View, parameters: Mapping[str, Sequence[str]]) -> list[RowFilter]:
+    """The filters that parameters of a URL ask for (`FILTER_SUFFIXES`).
+
+    Raises:
+        InvalidRequest: an unknown parameter, or an invalid value.
+    """
+    return [_row_filter(view, parameter, texts) for parameter, texts in parameters.items()]
+
+
+def _row_filter(view: View, parameter: str, texts: Sequence[str]) -> RowFilter:
+    if parameter in view.run_columns:
+        return RowFilter(parameter, "varchar", "", texts, is_of_run=True)
+    column, suffix = _column(view, parameter)
+    kind = view.columns[column]
+    if suffix == "":
+        return RowFilter(column, kind, "", [typed_value(parameter, kind, text) for text in texts])
+    if len(texts) > 1:
+        raise InvalidRequest(f"{parameter} is given twice")
+    asked = "boolean" if suffix == "null" else kind
+    return RowFilter(column, kind, suffix, [typed_value(parameter, asked, texts[0])])
+
+
+def _column(view: View, parameter: str) -> tuple[str, str]:
+    """The column and the suffix of a filter; the suffix is empty for equality."""
+    if FILTER_SUFFIXES.get(view.columns.get(parameter, "")):
+        return parameter, ""
+    column, _, suffix = parameter.rpartition("_")
+    if column in view.columns and suffix in FILTER_SUFFIXES.get(view.columns[column], ("null",)):
+        return column, suffix
+    if parameter in view.columns:
+        raise InvalidRequest(
+            f"{parameter} is of type {view.columns[parameter]}: the only filter is {parameter}_null"
+        )
+    choices = [*filter_names(view), *CONTROL_PARAMETERS]
+    raise InvalidRequest(f"view {view.name} has no parameter {parameter!r}", choices)
+
+
+def typed_value(parameter: str, kind: str, text: str) -> Any:
+    """The value of a parameter as a value of type `kind`.
+
+    Raises:
+        InvalidRequest: the text is no such value.
+    """
+    try:
+        if kind == "boolean":
+            return {"true": True, "false": False}[text.lower()]
+        if kind in (*INTEGER_BITS, "double", "float") and NON_NUMERIC.search(text):
+            raise ValueError
+        if kind in INTEGER_BITS:
+            number = int(text)
+            if not -(2 ** INTEGER_BITS[kind]) <= number < 2 ** INTEGER_BITS[kind]:
+                raise ValueError
+            return number
+        if kind in ("double", "float"):
+            if not math.isfinite(float(text)):
+                raise ValueError
+            return float(text)
+        if kind == "timestamp with time zone":
+            at = datetime.fromisoformat(text)
+            if at.tzinfo is None:
+                raise ValueError
+            return at
+    except (ValueError, KeyError, OverflowError) as error:
+        expected = {
+            "boolean": "true or false",
+            "timestamp with time zone": "a time like 2026-01-31T12:00:00Z (in a URL, + is %2B)",
+            **{kind: f"a whole number of {bits + 1} bits" for kind, bits in INTEGER_BITS.items()},
+        }.get(kind, "a number")
+        raise InvalidRequest(f"{parameter}={text!r} is not {expected}") from error
+    return text
