@@ -17,6 +17,9 @@ from prunelake.spec import (
     Texts,
 )
 
+FIRST_TEXT_ROWS = 20
+"""The texts of a run that has none yet: a few minutes on a CPU, and enough to read."""
+
 EXPRESSIBLE = {
     "strategy": {"name", "seed", "unit", "search_rows"},
     "calibration": {"source"},
@@ -72,6 +75,13 @@ def sweep_command(spec: SweepSpec) -> str:
     if missing := _inexpressible(known, EXPRESSIBLE):
         command += f"  # in a spec file, with {', '.join(missing)}"
     return command
+
+
+def text_command(spec: SweepSpec | ComparisonSpec, example_count: int) -> str:
+    """The command that measures texts of a run of this spec; it reuses the other cells."""
+    texts = Texts(rows=min(FIRST_TEXT_ROWS, example_count))
+    own = spec.model_copy(update={"texts": texts, "sequential": None})
+    return comparison_command(own) if isinstance(own, ComparisonSpec) else sweep_command(own)
 
 
 def comparison_command(spec: ComparisonSpec) -> str:

@@ -1,5 +1,6 @@
 """The model card of an export: metrics, costs, and the origin of the model."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from prunelake.export.model_card import ModelOrigin
 from prunelake.export.origin import model_origin
 from prunelake.lake.sql.views import query
 from tests.support.export_command import ORDER, add_run, export
-from tests.support.lake_rows import run_row, write_raw
+from tests.support.lake_rows import example, prediction, run_row, text, write, write_raw
 from tests.support.profile_rows import profiled
 
 pytestmark = pytest.mark.usefixtures("in_a_new_folder")
@@ -60,7 +61,43 @@ def test_the_card_shows_the_metrics_of_the_lake(
     assert f"| revision | `{revision}` |" in text
     assert "| removed attention layers (the first is 0) | 3 |" in text
     assert "text that the model writes, its speed and its memory" in text
+    assert "--text-rows 4` measures text)" in text
+    assert "## A text" not in text
     assert "## Cost" not in text
+
+
+def test_the_card_shows_the_perplexity_the_repetition_and_a_text(
+    revision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_row("run", revision=revision, removal_order=ORDER, layer_count=5)
+    run_id = str(run["run_id"])
+    names = ("test:0", "test:1", "test:2")
+    write(
+        Path("lake"),
+        run,
+        examples=[
+            example(run_id, name, position=place, prompt=f"Why ```{place}``` ?")
+            for place, name in zip((1, 0, 2), names, strict=True)
+        ],
+        predictions=[prediction(run_id, k, name, [0.0, -2.0]) for k in (0, 1) for name in names],
+        texts=[
+            text(run_id, k, name, [place, k, 9], prompt_nll=8.0 + 4 * k + place)
+            for k in (0, 1)
+            for place, name in enumerate(names)
+        ],
+    )
+    assert export(monkeypatch, "tiny", "--level", "1", "--out", "out") == 0
+    card = Path("out/README.md").read_text()
+    rows = [line.split(" | ") for line in card.splitlines() if line.startswith("| demo")]
+    # exp(27 / 12) and exp(39 / 12).
+    assert [row[1:4] for row in rows if row[1] == "perplexity"] == [
+        ["perplexity", "9.488", "25.790"]
+    ]
+    assert "repetition" in [row[1] for row in rows]
+    _, _, section = card.partition("## A text\n")
+    fences = re.findall(r"^(`+)text\n(.*?)\n\1$", section, re.M | re.S)
+    assert fences == [("````", "Why ```0``` ?"), ("````", "1 0 9"), ("````", "1 1 9")]
+    assert "measures text" not in card
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from prunelake.recommend.recommendation import Recommendation
 from prunelake.recommend.request import Criterion
 
 from ..wording import listed
+from .texts import text_sentences
 
 ORDERS, CANDIDATES = "removal orders", "candidates"
 
@@ -26,6 +27,7 @@ def caveats(recommendation: Recommendation) -> list[str]:
         )
     if omitted := [name for name in Criterion if name not in recommendation.criteria]:
         sentences.append(f"Not tested, so not shown to be harmless: {listed(omitted)}.")
+    sentences += text_sentences(recommendation)
     if samples := [
         text for task in recommendation.tasks if (text := _examples(recommendation, task))
     ]:

@@ -54,7 +54,8 @@ def print_recommendation(
     ):
         say(f"{title}:")
         for line in lines:
-            say(f"- {line}")
+            is_command = ": prunelake " in line  # not wrapped, so that it can be copied
+            console.print(f"- {line}", highlight=False, markup=False, soft_wrap=is_command)
     # Not wrapped, so that commands can be copied.
     lake = f" --lake {shlex.quote(lake_option)}" if lake_option else ""
     console.print()

@@ -12,6 +12,7 @@ from prunelake.export.calibrator import CALIBRATOR_FILE, ExportedCalibrator, fin
 from prunelake.export.checkpoint import MAX_SHARD_SIZE, check_output_folder, write_checkpoint
 from prunelake.export.model_card import (
     CARD_METRICS,
+    CARD_TEXT_METRICS,
     ModelOrigin,
     PrunedModel,
     missing_evaluation,
@@ -21,6 +22,7 @@ from prunelake.export.origin import model_origin
 from prunelake.lake.sql.run_lookup import (
     level_costs,
     level_metrics,
+    level_text,
     past_runs,
     runs_removing_same_layers,
 )
@@ -161,13 +163,16 @@ def export_model(
     )
     run_ids = [run.run_id for run in runs if level in run.levels]
     metrics = costs = pl.DataFrame()
+    text = None
     if run_ids:
-        metrics = level_metrics(settings.lake, run_ids, level, CARD_METRICS)
+        names = (*CARD_METRICS, *CARD_TEXT_METRICS)
+        metrics = level_metrics(settings.lake, run_ids, level, names)
+        text = level_text(settings.lake, run_ids, level)
         costs = level_costs(settings.lake, run_ids, level)
     found = model_origin(request.model, settings.cache.expanduser())
     origin = ModelOrigin(request.base_model or found.base_model, request.license or found.license)
     card = render_model_card(
-        pruned, request.kind, runs, metrics, costs, origin, request.quantisation
+        pruned, request.kind, runs, metrics, costs, origin, request.quantisation, text
     )
     extra_files = {}
     if calibrator is not None:

@@ -9,13 +9,16 @@ import polars as pl
 
 from prunelake.export.card_cost import cost_section
 from prunelake.export.card_loading import loading_section
+from prunelake.export.card_text import missing_text, text_section
 from prunelake.export.markdown import format_interval, format_number, table_row
 from prunelake.lake.sql.run_lookup import PastRun
 from prunelake.schema.metrics import METRIC_DEFINITIONS
+from prunelake.schema.table import TableRow
 from prunelake.spec import UNIT_NAMES, CheckpointKind, Dtype, GgufQuantisation, Unit, weight_format
 from prunelake.tasks.catalogue import get_task, task_names
 
 CARD_METRICS = ("accuracy", "ece", "comprehensiveness")
+CARD_TEXT_METRICS = ("perplexity", "repetition")
 REMOVAL_SENTENCES: dict[Unit, str] = {
     "attention": "The blocks named below run without their attention; their MLPs still run.",
     "mlp": "The blocks named below run without their MLP; their attention still runs.",
@@ -78,6 +81,7 @@ def render_model_card(
     costs: pl.DataFrame,
     origin: ModelOrigin = UNKNOWN_ORIGIN,
     quantisation: GgufQuantisation | None = None,
+    text: TableRow | None = None,
 ) -> str:
     """The text of README.md.
 
@@ -89,6 +93,7 @@ def render_model_card(
         costs: the rows of `run_lookup.level_costs` of these runs.
         origin: the base model and the licence for the card's metadata, where they are known.
         quantisation: the number format of the matrices in a GGUF file, if it is not the model's.
+        text: the row of `run_lookup.level_text` of these runs; None without measured texts.
     """
     base = pruned.reference.removeprefix("hub:").partition("@")[0]
     base_model = origin.base_model or (base if pruned.reference.startswith("hub:") else "")
@@ -133,6 +138,7 @@ def render_model_card(
             "## Evaluation",
             "",
             *_results_section(pruned, runs, metrics, costs),
+            *text_section(pruned.level, text),
             *cost_section(kind, costs),
         ]
     )
@@ -180,7 +186,8 @@ def _results_section(
             for row in metrics.iter_rows(named=True)
             if row["run_id"] == run.run_id
         }
-        lines += [_metric_row(run, rows[metric]) for metric in CARD_METRICS if metric in rows]
+        shown = (*CARD_METRICS, *CARD_TEXT_METRICS)
+        lines += [_metric_row(run, rows[metric]) for metric in shown if metric in rows]
         missing += [
             f"{METRIC_DEFINITIONS[metric].label} on {run.task}"
             for metric in CARD_METRICS
@@ -202,7 +209,11 @@ def _results_section(
             f"{', '.join(other_formats)}"
         )
     cost = "" if costs.height else ", its speed and its memory"
-    lines.append(f"- any other task, and the text that the model writes{cost}")
+    if "perplexity" in metrics["metric"]:
+        lines.append(f"- any other task, and longer texts{cost}")
+    else:
+        lines.append(f"- any other task, and the text that the model writes{cost}")
+        lines += missing_text(measured)
     return [*lines, ""]
 
 

@@ -32,6 +32,7 @@ from prunelake.recommend.request import (
     Margins,
     RecommendationRequest,
 )
+from prunelake.recommend.texts import TextEvidence, text_evidence
 from prunelake.spec import FrozenValue, SweepSpec, removed_parts
 
 
@@ -54,6 +55,7 @@ class Answer(FrozenValue):
         description="The layers whose unit is removed, in ascending order."
     )
     costs: dict[str, float | None]
+    texts: TextEvidence = TextEvidence()
     candidates: tuple[Candidate, ...]
 
     @property
@@ -142,6 +144,14 @@ def recommend(connection: Connection, request: RecommendationRequest) -> Recomme
         last_looks = LastLooks.read(connection, chosen)
         checks = at_error_rate(checks, discordant, error_rate, last_looks)
         as_it_is, recalibrated = answers(checks)
+    as_it_is, recalibrated = (
+        answer
+        if answer.level is None
+        else answer.model_copy(
+            update={"texts": text_evidence(connection, answer.run_ids, answer.level, answer.label)}
+        )
+        for answer in (as_it_is, recalibrated)
+    )
     return Recommendation(
         model=first["model"],
         revision=first["revision"],

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 import polars as pl
 
 from prunelake.errors import InvalidSpec, LakeError
-from prunelake.lake.read import read_run_columns
+from prunelake.lake.read import is_sweep, read_run_columns
 from prunelake.lake.sql.views import query
 from prunelake.lake.storage.location import Location
+from prunelake.schema.table import TableRow
 from prunelake.spec import Dtype, removed_parts, unquantised_part
 
-RUN_COLUMNS = ["run_id", "task", "dtype", "levels", "removal_order", "layer_count"]
+RUN_COLUMNS = [
+    *("run_id", "task", "dtype", "levels", "removal_order", "layer_count"),
+    *("example_count", "spec", "identity"),
+]
 """The columns of `runs` that make a `PastRun`."""
 
 
@@ -19,7 +23,8 @@ RUN_COLUMNS = ["run_id", "task", "dtype", "levels", "removal_order", "layer_coun
 class PastRun:
     """A run of the lake; `removal_order` lists its layers in the order of their removal.
 
-    `dtype` is the number format in which a quantised model computes.
+    `dtype` is the number format in which a quantised model computes. `spec` is the JSON of the
+    spec of a sweep, None for an import.
     """
 
     run_id: str
@@ -28,6 +33,8 @@ class PastRun:
     levels: tuple[int, ...]
     removal_order: tuple[int, ...]
     layer_count: int | None = None
+    example_count: int = 0
+    spec: str | None = None
 
     def removed_layers(self, level: int) -> frozenset[int]:
         """The layers that this run removes at a level."""
@@ -46,11 +53,7 @@ def past_runs(lake: Location, revision: str, strategy: str) -> list[PastRun]:
     rows = read_run_columns(lake, [*RUN_COLUMNS, "revision", "strategy"])
     rows = rows.unique("run_id").sort("task", "run_id")
     of_model = rows.filter(pl.col("revision") == revision, pl.col("strategy") == strategy)
-    return [
-        PastRun(run_id, task, unquantised_part(dtype), tuple(levels), tuple(order), count)
-        for run_id, task, dtype, levels, order, count, *_ in of_model.iter_rows()
-        if order
-    ]
+    return [_past_run(row) for row in of_model.iter_rows(named=True) if row["removal_order"]]
 
 
 def find_run(lake: Location, run_id: str) -> PastRun:
@@ -61,11 +64,23 @@ def find_run(lake: Location, run_id: str) -> PastRun:
         WrongFormat, CorruptFile: as `past_runs`.
     """
     rows = read_run_columns(lake, RUN_COLUMNS)
-    for found, task, dtype, levels, order, count in rows.filter(run_id=run_id).iter_rows():
-        layers = tuple(order or ())
-        return PastRun(found, task, unquantised_part(dtype), tuple(levels), layers, count)
+    for row in rows.filter(run_id=run_id).iter_rows(named=True):
+        return _past_run(row)
     known = ", ".join(sorted(set(rows["run_id"]))) or "none"
     raise LakeError(f"no complete run {run_id!r} in {lake}; it has: {known}")
+
+
+def _past_run(row: TableRow) -> PastRun:
+    return PastRun(
+        row["run_id"],
+        row["task"],
+        unquantised_part(row["dtype"]),
+        tuple(row["levels"]),
+        tuple(row["removal_order"] or ()),
+        row["layer_count"],
+        row["example_count"],
+        row["spec"] if is_sweep(row["identity"]) else None,
+    )
 
 
 def runs_removing_same_layers(
@@ -140,6 +155,33 @@ def level_metrics(
         level=level,
         metrics=list(metrics),
     )
+
+
+def level_text(lake: Location, run_ids: Collection[str], level: int) -> TableRow | None:
+    """The first measured text of these runs at a level, beside that of level 0; None without texts.
+
+    A row of `paired_texts` with the `prompt`.
+
+    Raises:
+        LakeError: as `views.query`.
+    """
+    rows = query(
+        lake,
+        """
+        select paired_texts.*, examples.prompt
+        from paired_texts
+        inner join examples
+            on
+                paired_texts.run_id = examples.run_id
+                and paired_texts.example_id = examples.example_id
+        where list_contains($run_ids, paired_texts.run_id) and paired_texts.level = $level
+        order by examples.position, paired_texts.run_id
+        limit 1
+        """,
+        run_ids=list(run_ids),
+        level=level,
+    )
+    return None if rows.is_empty() else rows.row(0, named=True)
 
 
 def level_costs(lake: Location, run_ids: Collection[str], level: int) -> pl.DataFrame:
