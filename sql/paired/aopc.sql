@@ -48,28 +48,21 @@ select
     finite_curves.operator,
     finite_curves.kind,
     variants.variant,
-    finite_curves.total_drop / (finite_curves.point_count + variants.added) as value
+    case variants.variant
+        when 'eraser' then finite_curves.total_drop / finite_curves.point_count
+        when 'paper' then finite_curves.total_drop / (finite_curves.point_count + 1)
+        else (finite_curves.total_drop / finite_curves.point_count - spans.lower) / spans.span
+    end as value
 from finite_curves
-cross join (values ('eraser', 0), ('paper', 1)) as variants (variant, added)
-union all
-select
-    finite_curves.run_id,
-    finite_curves.level,
-    finite_curves.example_id,
-    finite_curves.method,
-    finite_curves.seed,
-    finite_curves.operator,
-    finite_curves.kind,
-    'normalised' as variant,
-    (finite_curves.total_drop / finite_curves.point_count - spans.lower) / spans.span as value
-from finite_curves
-inner join spans
+left join spans
     on
         finite_curves.run_id = spans.run_id
         and finite_curves.level = spans.level
         and finite_curves.example_id = spans.example_id
         and finite_curves.operator = spans.operator
-        and finite_curves.kind = spans.kind;
+        and finite_curves.kind = spans.kind
+cross join (values ('eraser'), ('paper'), ('normalised')) as variants (variant)
+where variants.variant != 'normalised' or spans.run_id is not null;
 
 comment on view aopc is
 'run x level x example x method x seed x operator x kind x variant. Area over the deletion curve.

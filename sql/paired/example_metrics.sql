@@ -54,6 +54,18 @@ beside_random as (
     from seeds_averaged
 ),
 
+advantages as (
+    select
+        *,
+        case
+            when method = 'random' then null
+            when kind = 'comprehensiveness' then value - random_value
+            when kind = 'sufficiency' then random_value - value
+        end as advantage
+    from beside_random
+),
+
+-- Each part is read once and unnested, not joined, so that filters by run reach the files.
 long_form as (
     select
         run_id,
@@ -115,43 +127,23 @@ long_form as (
         run_id,
         level,
         example_id,
-        kind as metric,
+        unnest([kind, kind || '_advantage']) as metric,
         method,
         operator,
         variant,
-        value
-    from beside_random
+        unnest([value, advantage]) as value
+    from advantages
     union all
     select
         run_id,
         level,
         example_id,
-        kind || '_advantage' as metric,
-        method,
-        operator,
-        variant,
-        case kind
-            when 'comprehensiveness' then value - random_value
-            when 'sufficiency' then random_value - value
-        end as value
-    from beside_random
-    where method != 'random'
-    union all
-    select
-        measured.run_id,
-        measured.level,
-        measured.example_id,
-        named.metric,
+        unnest(['repetition', 'generation_agreement']) as metric,
         null as method,
         null as operator,
         null as variant,
-        named.value
-    from paired_texts as measured
-    cross join (
-        values
-        ('repetition', measured.repetition),
-        ('generation_agreement', measured.agreement)
-    ) as named (metric, value)
+        unnest([repetition, agreement]) as value
+    from paired_texts
 )
 
 select
