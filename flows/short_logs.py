@@ -17,8 +17,8 @@ def leave_out_calls() -> None:
         logging.getLogger(name).addFilter(_without_calls)
 
 
-def _without_calls(record: logging.LogRecord) -> logging.LogRecord:
+def _without_calls(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, PruneLakeError) and record.levelno > logging.DEBUG:
         record.exc_info = None
-    return record
+    return True
