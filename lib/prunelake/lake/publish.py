@@ -9,6 +9,7 @@ from prunelake.errors import LakeError, one_line
 from prunelake.identity import content_hash
 from prunelake.lake.commit import Analyse
 from prunelake.lake.files.paths import SNAPSHOT_FILE
+from prunelake.lake.files.verified import retry_without_damage
 from prunelake.lake.read import LakeContent, check_format, read_content, unanalysed_run_ids
 from prunelake.lake.snapshot_file import entries_of, write_snapshot
 from prunelake.lake.sql.bound_query import attach
@@ -97,6 +98,10 @@ def publish(lake: LocationT, analyse: Analyse) -> LocationT:
         WrongFormat: a run of another format version.
     """
     check_format(lake)
+    return retry_without_damage(lambda: _publish(lake, analyse))
+
+
+def _publish(lake: LocationT, analyse: Analyse) -> LocationT:
     path = lake / SNAPSHOT_FILE
     try:
         with locked(lake, PUBLISH_LOCK), work_folder(lake, BUILD_FOLDER) as folder:

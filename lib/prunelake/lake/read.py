@@ -12,6 +12,7 @@ from prunelake.lake.files.findings import finding_of
 from prunelake.lake.files.manifests import (
     Damage,
     GroupManifests,
+    ListedFile,
     StoredManifest,
     commits_of,
     listed_files,
@@ -53,6 +54,11 @@ class LakeContent:
         if group is RUN_TABLES:
             return self.runs
         return self.analyses if group is ANALYSIS_TABLES else self.profiles
+
+    @property
+    def listed(self) -> dict[Location, ListedFile]:
+        """Every data file from which readers take rows."""
+        return {path: listed for each in self.manifests for _, path, listed in listed_files(each)}
 
     def files(self, table: Table) -> list[tuple[Location, StoredManifest]]:
         """The files with rows of a table, and their manifests."""

@@ -13,7 +13,7 @@ import duckdb
 import polars as pl
 
 from prunelake.lake.files.manifests import StoredManifest, entry_name
-from prunelake.lake.files.verified import check_object
+from prunelake.lake.files.verified import BlockChecks
 from prunelake.lake.read import LakeContent
 from prunelake.lake.sql.bound_query import Connection, attach, sql_literal
 from prunelake.lake.sql.relations import damaged_files_sql, rows_sql
@@ -78,11 +78,11 @@ def write_snapshot(
     # Changing most of a file takes longer than writing a new one.
     if known is not None and 2 * len(known & entries) >= len(entries):
         copy_file(previous, path)
-        with _open(path, lake) as snapshot:
+        with _open(path, lake, content) as snapshot:
             _change(snapshot, content, known, entries)
             _write_row(snapshot, lake, content, snapshot_id, entries)
         return
-    with _open(path, lake) as snapshot:
+    with _open(path, lake, content) as snapshot:
         copy_views(snapshot)
         snapshot.execute("create schema stored")
         for group in TABLE_GROUPS:
@@ -121,7 +121,7 @@ def _entries_in(path: Path) -> set[Entry] | None:
 
 
 @contextmanager
-def _open(path: Path, lake: Location) -> Iterator[Connection]:
+def _open(path: Path, lake: Location, content: LakeContent) -> Iterator[Connection]:
     with duckdb.connect(
         path,
         config={
@@ -132,7 +132,7 @@ def _open(path: Path, lake: Location) -> Iterator[Connection]:
         if not is_local(lake):
             from prunelake.lake.storage.duckdb_filesystem import ObjectStoreFileSystem
 
-            snapshot.register_filesystem(ObjectStoreFileSystem(check_object))
+            snapshot.register_filesystem(ObjectStoreFileSystem(BlockChecks(content.listed)))
         snapshot.execute("set TimeZone = 'UTC'")
         snapshot.execute("set enable_progress_bar = false")
         yield snapshot

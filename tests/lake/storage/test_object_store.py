@@ -18,7 +18,6 @@ from prunelake.errors import CorruptFile, LakeError, QueryError
 from prunelake.lake import commit, read
 from prunelake.lake.files.findings import FindingKind
 from prunelake.lake.files.paths import SNAPSHOT_FILE
-from prunelake.lake.files.verified import check_object
 from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.maintenance.garbage import collect_garbage
 from prunelake.lake.maintenance.repair import quarantine, repair
@@ -34,6 +33,13 @@ from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings
 from tests.support.example_runs import explained_run
 from tests.support.lake_rows import identity_of, small_run
+from tests.support.large_objects import (
+    DAMAGED,
+    WHOLE,
+    check_flipped_bits,
+    flip_bit,
+    large_object,
+)
 from tests.support.object_store import before_every_request, new_lake, object_names
 
 pytestmark = pytest.mark.usefixtures("object_store")
@@ -227,13 +233,33 @@ def test_a_damaged_object_never_becomes_a_number(remote: ObjectPath) -> None:
     assert read.read_table(remote, "predictions", [two]).height > 0
 
 
+@pytest.mark.parametrize("lists_blocks", [True, False])
+def test_a_flipped_bit_in_a_large_object_never_becomes_a_number(lists_blocks: bool) -> None:
+    check_flipped_bits(new_lake(), 8, lists_blocks)
+
+
+def test_a_snapshot_leaves_out_a_damaged_large_object(tmp_path: Path) -> None:
+    lake = new_lake()
+    with large_object(lake) as path:
+        flip_bit(path, path.read_bytes(), 700)
+        publish(lake, lambda _, __: None)
+    (lake / SNAPSHOT_FILE).download(tmp_path / SNAPSHOT_FILE)
+    with duckdb.connect(tmp_path / SNAPSHOT_FILE, read_only=True) as snapshot:
+        assert snapshot.sql("select distinct run_id from lake.predictions").fetchall() == [(WHOLE,)]
+        assert snapshot.sql("select run_id from damaged_runs").fetchall() == [(DAMAGED,)]
+
+
+def no_check(*_: object) -> None:
+    """Stands for `BlockChecks`: no manifest lists the object."""
+
+
 def test_threads_that_share_an_open_object_read_what_they_ask_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(duckdb_filesystem, "BLOCK_BYTES", 4)
     path = new_lake() / "object"
     path.put(b"0123456789")
-    shared = duckdb_filesystem.ObjectStoreFileSystem(check_object).open(str(path))
+    shared = duckdb_filesystem.ObjectStoreFileSystem(no_check).open(str(path))
     shared.seek(6)
     with ThreadPoolExecutor(1) as other:
         assert other.submit(lambda: (shared.seek(1), shared.read(3))).result() == (1, b"123")
@@ -257,7 +283,7 @@ def test_many_threads_read_a_large_object(monkeypatch: pytest.MonkeyPatch, tmp_p
         duckdb.connect(config={"threads": 8}) as connection,
         before_every_request(lambda operation, _: gets.append(operation)),
     ):
-        connection.register_filesystem(duckdb_filesystem.ObjectStoreFileSystem(check_object))
+        connection.register_filesystem(duckdb_filesystem.ObjectStoreFileSystem(no_check))
         expected = connection.sql(query.format(tmp_path / "large.parquet")).fetchall()
         assert connection.sql(query.format(path)).fetchall() == expected
     assert len(gets) > 50

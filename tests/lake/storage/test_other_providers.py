@@ -23,6 +23,7 @@ from prunelake.lake.storage import stores
 from prunelake.lake.storage.objects import ObjectPath
 from tests.support.fake_gcs import running_gcs
 from tests.support.lake_rows import identity_of, small_run
+from tests.support.large_objects import check_flipped_bits
 from tests.support.limits import HANG_S
 
 AZURITE = shutil.which("azurite-blob")
@@ -102,6 +103,8 @@ def check_lake(lake: ObjectPath, folder: Path) -> None:
     assert is_current(lake)
     (lake / "prunelake.duckdb").download(folder / "copy.duckdb")
     assert (folder / "copy.duckdb").stat().st_size == (lake / "prunelake.duckdb").stat().st_size
+
+    check_flipped_bits(lake.parent / "large", 2)
 
     path = lake / "object"
     tag = path.create(b"one")

@@ -74,8 +74,7 @@ def write_files(
     files = {}
     for table, frame in frames:
         if not (table.is_optional and frame.is_empty()):
-            digest, size = parquet.write(lake, table, name, frame)
-            files[table.name] = ListedFile(rows=frame.height, size=size, sha256=digest)
+            files[table.name] = parquet.write(lake, table, name, frame)
     return files
 
 

@@ -5,6 +5,7 @@ profiles) with rows in these files. A manifest without owners is void: garbage c
 in place of a writer that has died, so that a late commit of deleted files fails.
 """
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -23,17 +24,35 @@ from prunelake.lake.files.paths import (
     parse_manifest,
 )
 from prunelake.lake.storage.location import Location, list_folder, prefetch_all
+from prunelake.lake.storage.objects import BLOCK_BYTES
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.table import FORMAT_VERSION, TableGroup
 from prunelake.spec import FrozenValue
 
 
 class ListedFile(FrozenValue):
-    """A data file: its number of rows, its size in bytes, and its SHA-256 (hex)."""
+    """A data file: its number of rows, its size in bytes, and its SHA-256 (hex).
+
+    `blocks` has the SHA-256 of each `BLOCK_BYTES` of a file that has more than one block. Manifests
+    of earlier versions have none.
+    """
 
     rows: int
     size: int
     sha256: str
+    blocks: tuple[str, ...] = ()
+
+
+def list_file(content: bytes, rows: int) -> ListedFile:
+    """A data file with this content, as a manifest lists it."""
+    starts = range(0, len(content), BLOCK_BYTES) if len(content) > BLOCK_BYTES else ()
+    blocks = tuple(hex_digest(content[start : start + BLOCK_BYTES]) for start in starts)
+    return ListedFile(rows=rows, size=len(content), sha256=hex_digest(content), blocks=blocks)
+
+
+def hex_digest(content: bytes) -> str:
+    """The SHA-256 of some bytes, in hex."""
+    return hashlib.sha256(content).hexdigest()
 
 
 class Owner(FrozenValue):

@@ -1,12 +1,12 @@
 """One Parquet file of a table: encoded, and read as exactly its table."""
 
-import hashlib
 import io
 from collections.abc import Sequence
 
 import polars as pl
 
 from prunelake.errors import CorruptFile, one_line
+from prunelake.lake.files.manifests import ListedFile, list_file
 from prunelake.lake.files.paths import ManifestName, data_file
 from prunelake.lake.files.row_checks import schema_problem
 from prunelake.lake.files.verified import check_object
@@ -20,17 +20,22 @@ READ_ERRORS = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """The errors of polars when a file is missing or damaged."""
 
 
-def write(lake: Location, table: Table, name: ManifestName, frame: pl.DataFrame) -> tuple[str, int]:
-    """Write a data file for a manifest; return its SHA-256 (hex) and its size in bytes."""
+def encode(frame: pl.DataFrame) -> bytes:
+    """The bytes of a data file; the same rows give the same bytes."""
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", row_group_size=ROW_GROUP_ROWS)
-    content = buffer.getvalue()
-    digest = hashlib.sha256(content).hexdigest()
-    path = data_file(lake, table.name, name, digest)
+    return buffer.getvalue()
+
+
+def write(lake: Location, table: Table, name: ManifestName, frame: pl.DataFrame) -> ListedFile:
+    """Write a data file for a manifest, which lists it."""
+    content = encode(frame)
+    listed = list_file(content, frame.height)
+    path = data_file(lake, table.name, name, listed.sha256)
     # If the file exists, an earlier writer wrote the same content; it may be damaged by now.
     if not create(path, content) and path.read_bytes() != content:
         put(path, content)
-    return digest, len(content)
+    return listed
 
 
 def read(path: Location, table: Table) -> pl.DataFrame:

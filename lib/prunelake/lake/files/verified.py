@@ -1,16 +1,18 @@
 """Check each data file once against its hash, and remember the result.
 
 A local file is checked again if its size, its time of writing or its inode has changed. The file
-`.verified` of a lake remembers this for other processes. An object is checked when it is read, by
-the hash in its name. From then on, its process knows that it is damaged.
+`.verified` of a lake remembers this for other processes. An object is checked when it is read: as a
+whole, or block by block. From then on, its process knows that it is damaged.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
-from prunelake.errors import CorruptFile
+from prunelake.errors import CorruptFile, PruneLakeError
+from prunelake.lake.files.manifests import ListedFile, hex_digest
 from prunelake.lake.files.paths import parse_data_file
 from prunelake.lake.storage.location import (
     Location,
@@ -24,6 +26,8 @@ from prunelake.lake.storage.location import (
 VERIFIED_FILE = ".verified"
 
 CHECKSUM_DIFFERS = "its bytes have changed since it was written (SHA-256 differs)"
+
+T = TypeVar("T")
 
 _damaged_objects: dict[Location, str] = {}
 """The problems of the damaged objects that this process has read."""
@@ -78,17 +82,12 @@ def content_problem(path: Location, sha256: str) -> str | None:
             with local.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
         else:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest = hex_digest(path.read_bytes())
     except FileNotFoundError:
         return "missing"
     except OSError as error:
         return f"it cannot be read ({error})"
     return None if digest == sha256 else CHECKSUM_DIFFERS
-
-
-def damaged_object_count() -> int:
-    """The number of damaged objects that this process has read."""
-    return len(_damaged_objects)
 
 
 def check_object(path: Location, content: bytes | None) -> None:
@@ -99,10 +98,58 @@ def check_object(path: Location, content: bytes | None) -> None:
     """
     name = parse_data_file(path)
     if content is None:
-        problem = "missing"
-    elif name and not hashlib.sha256(content).hexdigest().startswith(name[1]):
-        problem = CHECKSUM_DIFFERS
-    else:
-        return
+        raise _damaged(path, "missing")
+    if name and not hex_digest(content).startswith(name[1]):
+        raise _damaged(path, CHECKSUM_DIFFERS)
+
+
+class BlockChecks:
+    """Checks each block of the objects that manifests list, when SQL reads it.
+
+    A large object whose manifest has no hashes of blocks is read once as a whole.
+    """
+
+    def __init__(self, listed: Mapping[Location, ListedFile]) -> None:
+        self._listed = listed
+        self._whole: set[Location] = set()
+
+    def __call__(self, path: Location, number: int, content: bytes | None, size: int) -> None:
+        """Raise unless a block of an object of `size` bytes is as it was written.
+
+        Raises:
+            CorruptFile: as `check_object`.
+        """
+        listed = self._listed[path]
+        if content is None:
+            raise _damaged(path, "missing")
+        if size != listed.size:
+            raise _damaged(path, CHECKSUM_DIFFERS)
+        if len(content) == size:
+            is_whole = hex_digest(content) == listed.sha256
+        elif listed.blocks:
+            is_whole = hex_digest(content) == listed.blocks[number]
+        else:
+            is_whole = path in self._whole or content_problem(path, listed.sha256) is None
+            self._whole.add(path)
+        if not is_whole:
+            raise _damaged(path, CHECKSUM_DIFFERS)
+
+
+def _damaged(path: Location, problem: str) -> CorruptFile:
     _damaged_objects[path] = problem
-    raise CorruptFile(f"{path}: {problem}; `prunelake doctor` lists every damaged file")
+    return CorruptFile(f"{path}: {problem}; `prunelake doctor` lists every damaged file")
+
+
+def retry_without_damage(work: Callable[[], T]) -> T:
+    """The result of some work; it is repeated if it finds a damaged object, whose run is hidden.
+
+    Raises:
+        PruneLakeError: as `work`, if it fails for another reason.
+    """
+    while True:
+        known = len(_damaged_objects)
+        try:
+            return work()
+        except PruneLakeError:
+            if len(_damaged_objects) == known:
+                raise

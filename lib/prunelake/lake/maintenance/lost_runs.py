@@ -4,7 +4,6 @@ A writer writes the row of the owner table last of all data files. So if this fi
 others exist too, and the run can be committed again.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +16,8 @@ from prunelake.lake.files.manifests import (
     ListedFile,
     Manifest,
     Owner,
+    hex_digest,
+    list_file,
     read_group,
     readable_run_ids,
 )
@@ -81,22 +82,32 @@ def restore(lake: Location, lost: LostRun) -> bool:
         files[table.name] = listed
         for run_id, rows in rows_by_owner.items():
             rows[table.name] = counts.get(run_id, 0)
-    commit = files[RUNS.name].sha256[:16]
     generation = 1 if is_segment(lost.file) else lost.name.generation
     owners = {
-        run_id: Owner(commit=commit, generation=generation, rows=rows)
+        run_id: Owner(commit=_commit(lost, run_id), generation=generation, rows=rows)
         for run_id, rows in rows_by_owner.items()
     }
     content = Manifest(owners=owners, files=files)
     return commit_manifest(lake, RUN_TABLES, lost.name, content)
 
 
+def _commit(lost: LostRun, run_id: str) -> str:
+    """The commit that the run had: its analysis belongs to it.
+
+    If another version of polars wrote the row, a segment gives another commit, and the run is
+    analysed again.
+    """
+    parsed = parse_data_file(lost.file)
+    if parsed is not None and not is_segment(lost.file):
+        return parsed[1]
+    return hex_digest(parquet.encode(lost.rows.filter(run_id=run_id)))[:16]
+
+
 def _list_file(path: Location, table: Table) -> tuple[ListedFile | None, dict[str, int]]:
     """A data file as a manifest lists it, and its rows by run; None if it has changed."""
     parsed, content = parse_data_file(path), path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if parsed is None or not digest.startswith(parsed[1]):
+    if parsed is None or not hex_digest(content).startswith(parsed[1]):
         return None, {}
     frame = parquet.read(path, table)
     counts = dict(frame.group_by(table.owner_column).len().iter_rows())
-    return ListedFile(rows=frame.height, size=len(content), sha256=digest), counts
+    return list_file(content, frame.height), counts

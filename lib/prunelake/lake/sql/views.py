@@ -8,7 +8,7 @@ import duckdb
 import polars as pl
 
 from prunelake.errors import QueryError, one_line
-from prunelake.lake.files.verified import check_object, damaged_object_count
+from prunelake.lake.files.verified import BlockChecks, retry_without_damage
 from prunelake.lake.read import read_content, require_runs
 from prunelake.lake.sql.bound_query import BoundQuery, Connection, sql_literal
 from prunelake.lake.sql.relations import damaged_files_sql, relation_sql
@@ -38,7 +38,7 @@ def connect(lake: Location, run_ids: Collection[str] | None = None) -> Connectio
         if not is_local(lake):
             from prunelake.lake.storage.duckdb_filesystem import ObjectStoreFileSystem
 
-            connection.register_filesystem(ObjectStoreFileSystem(check_object))
+            connection.register_filesystem(ObjectStoreFileSystem(BlockChecks(content.listed)))
         connection.execute("set TimeZone = 'UTC'")
         copy_views(connection)
         readable: list[Location] = []
@@ -94,15 +94,13 @@ def ask_lake(lake: Location, ask: Callable[[Connection], pl.DataFrame]) -> pl.Da
         QueryError: as `ask`.
         LakeError, WrongFormat, CorruptFile: as `query`.
     """
-    while True:
-        known = damaged_object_count()
-        try:
-            with connect(lake) as connection:
-                return ask(connection)
-        except QueryError:
-            # A damaged object is found when it is read; then its run is hidden.
-            if damaged_object_count() == known:
-                raise
+
+    def answer() -> pl.DataFrame:
+        with connect(lake) as connection:
+            return ask(connection)
+
+    # A damaged object is found when it is read; then its run is hidden.
+    return retry_without_damage(answer)
 
 
 def select(connection: Connection, sql: str, /, **parameters: Any) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """The file system through which DuckDB reads objects; it implements the interface of fsspec.
 
 obstore has one, too. But its open files have one position, and the threads of DuckDB share an open
-file; and it fetches each block again for every view, and compares no content with its hash.
+file; and it fetches each block again for every view, and compares no block with its hash.
 """
 
 import io
@@ -13,10 +13,7 @@ from typing import Any
 
 from fsspec.spec import AbstractFileSystem
 
-from prunelake.lake.storage.objects import SCHEMES, ObjectPath, parse_object_path
-
-BLOCK_BYTES = 4 * 2**20
-"""The size of a request: small objects arrive whole, large objects as far as a query needs them."""
+from prunelake.lake.storage.objects import BLOCK_BYTES, SCHEMES, ObjectPath, parse_object_path
 
 CACHE_BYTES = 256 * 2**20
 """The size of the cache: DuckDB opens some objects for every view, and large objects per thread."""
@@ -26,14 +23,15 @@ class ObjectStoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec
     """Reads the objects that the manifests of a lake list.
 
     The views name every object, so DuckDB does not search for objects, and requests an object only
-    when it opens it. `check` raises if an object of at most one block is not as it was written, and
-    for a missing object, which has None as its content.
+    when it opens it. A small object arrives whole, a large object as far as a query needs it.
+    `check(path, block number, content of the block, size of the object)` raises if a block is not
+    as it was written, and for a missing object, which has None as its content.
     """
 
     protocol = SCHEMES
     cachable = False  # otherwise fsspec keeps every instance forever
 
-    def __init__(self, check: Callable[[ObjectPath, bytes | None], None]) -> None:
+    def __init__(self, check: Callable[[ObjectPath, int, bytes | None, int], None]) -> None:
         super().__init__()
         self._check = check
         self._sizes: dict[ObjectPath, int] = {}
@@ -75,10 +73,9 @@ class ObjectStoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec
             try:
                 content, _, size = source.read_with_tag(number * BLOCK_BYTES, BLOCK_BYTES)
             except FileNotFoundError:
-                self._check(source, None)
+                self._check(source, number, None, 0)
                 raise
-            if len(content) == size:
-                self._check(source, content)
+            self._check(source, number, content, size)
             with self._lock:
                 self._sizes[source] = size
                 self._blocks[key] = content

@@ -23,6 +23,9 @@ MAX_ATTEMPTS = 4
 
 MAX_CONCURRENT_REQUESTS = 32
 
+BLOCK_BYTES = 4 * 2**20
+"""The size of the blocks in which SQL reads objects; a manifest lists the hash of each block."""
+
 PART_BYTES = 16 * 2**20
 """Larger files are sent and fetched in parts of this size: each request has a time limit."""
 
