@@ -144,9 +144,8 @@ def test_any_damage_is_moved_aside_and_all_other_files_stay(which: int, act: Dam
                 assert after.get(other) == was or was in aside
             else:
                 assert after[other] == was, other
-        is_lost_manifest = content is None and name.endswith(".json")
         is_measured = Path(name).parent.name in RUN_TABLES
-        lost = runs_in(name) if is_measured and not is_lost_manifest else set()
+        lost = runs_in(name) if is_measured and not name.endswith(".json") else set()
         assert set(read.run_ids(lake)) == set(read.run_ids(whole())) - lost
         assert [f for f in verify_lake(lake) if f.kind is not FindingKind.orphaned] == []
         collect_garbage(lake, NO_GRACE)
@@ -199,18 +198,29 @@ def test_the_other_runs_keep_their_analyses_in_a_segment(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["one", "three"])
-def test_a_lost_manifest_is_restored(lake: Path, name: str) -> None:
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_lost_or_damaged_manifest_is_restored(lake: Path, name: str, is_damaged: bool) -> None:
     run_id = identity_of(name)[1]
     rows = {table: read.read_table(lake, table) for table in RUN_TABLES}
     lost = manifest_of(lake, run_id)
     content = decode(lost)
-    lost.unlink()
+    if is_damaged:
+        flip_byte(lost, 100)
+    else:
+        lost.unlink()
     assert run_id not in read.run_ids(lake)
-    assert {f.kind for f in verify_lake(lake)} == {FindingKind.lost}
+    expected_kind = FindingKind.damaged if is_damaged else FindingKind.lost
+    assert {f.kind for f in verify_lake(lake)} == {expected_kind}
     collect_garbage(lake, NO_GRACE)  # keeps the files of a lost run
-    assert f"restored run {run_id}" in repair(lake, analyse)
-    if name == "three":
-        assert decode(lost) == content
+    if is_damaged:
+        lines = quarantine(lake)
+        assert len([*(lake / ".quarantine").glob("*/*/*")]) == 1
+    else:
+        lines = repair(lake, analyse)
+    assert any(line.startswith(f"restored run {run_id}") for line in lines)
+    # The analyses still belong to the restored runs.
+    assert not [line for line in lines if line.startswith("analysed")]
+    assert decode(lost).owners == content.owners
     for table, expected in rows.items():
         assert_frame_equal(read.read_table(lake, table), expected, check_row_order=False)
     assert read.unanalysed_run_ids(lake) == []

@@ -124,14 +124,11 @@ class BlockChecks:
             raise _damaged(path, "missing")
         if size != listed.size:
             raise _damaged(path, CHECKSUM_DIFFERS)
-        if len(content) == size:
-            is_whole = hex_digest(content) == listed.sha256
-        elif listed.blocks:
-            is_whole = hex_digest(content) == listed.blocks[number]
-        else:
-            is_whole = path in self._whole or content_problem(path, listed.sha256) is None
+        if len(content) < size and not listed.blocks:
+            if path not in self._whole and (problem := content_problem(path, listed.sha256)):
+                raise _damaged(path, problem)
             self._whole.add(path)
-        if not is_whole:
+        elif hex_digest(content) != (listed.blocks[number] if listed.blocks else listed.sha256):
             raise _damaged(path, CHECKSUM_DIFFERS)
 
 

@@ -146,8 +146,22 @@ def _restore_lost_runs(lake: Location) -> list[str]:
 
 
 def _quarantine_entry(lake: Location, target: _QuarantineFolder, damage: Damage) -> list[str]:
-    """Move the files of a run, segment or profile aside; return a line about each lost run."""
+    """Move the files of a run, segment or profile aside; return a line about each lost run.
+
+    If only the manifest of a run is damaged, it is made again from the data files.
+    """
     group, name = damage.group, damage.manifest
+    manifest_path = name.manifest(lake / group.owner_table.name)
+    if group is RUN_TABLES and damage.file == manifest_path:
+        target.add(manifest_path)
+        for lost in find_lost_runs(lake):
+            if lost.name == name and restore(lake, lost):
+                return [
+                    f"restored run {run_id}, and moved its damaged manifest to {target.folder}"
+                    for run_id in lost.run_ids
+                ]
+        if manifest_path.is_file():  # another process has written the run meanwhile
+            return []
     lost_ids = set(damage.owners) or _stored_run_ids(lake, group, name)
     specs = _recover_specs(lake, name, lost_ids) if group is RUN_TABLES else {}
     served = {
