@@ -15,8 +15,9 @@ from prunelake.cli.app import main
 from prunelake.errors import LakeError
 from prunelake.lake import commit, read
 from prunelake.lake.files.damage import find_damage
+from prunelake.lake.files.entries import retire_owner
 from prunelake.lake.maintenance.compact import compact
-from prunelake.lake.maintenance.garbage import DEFAULT_GRACE, collect_garbage
+from prunelake.lake.maintenance.garbage import DEFAULT_GRACE, FENCE_GRACE, collect_garbage
 from prunelake.lake.maintenance.repair import repair
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.storage.location import storage_clock
@@ -105,6 +106,36 @@ def test_retired_files_are_deleted_after_the_grace_period(lake: Path) -> None:
     assert collect_garbage(lake) > len(old) - 1
     assert not any(path.exists() for path in old)
     assert read.read_table(lake, "analyses")["replicates"].to_list() == [99]
+
+
+def test_marks_and_void_manifests_are_deleted_after_a_month(lake: Path) -> None:
+    add_run(lake, "kept")
+    compact(lake)
+    (lake / LEFTOVER).write_bytes(b"rows")
+    for manifest in read.complete_runs(lake, [RUN_ID]):
+        if manifest.run_ids:
+            retire_owner(lake, RUN_TABLES, manifest, RUN_ID)
+    collect_garbage(lake, NO_GRACE)
+    void = lake / "runs" / "dead.1.json"
+    marks = {*lake.glob("*/*.retired")}
+    assert void.is_file()
+    hiding = lake / "runs" / f"{RUN_ID}.1.retired"
+    assert hiding in marks
+    for path in (void, *marks):
+        age(path, lake, FENCE_GRACE - timedelta(hours=1))
+    assert collect_garbage(lake, NO_GRACE) == 0
+    for path in (void, *marks):
+        age(path, lake, FENCE_GRACE + timedelta(hours=1))
+    collect_garbage(lake, NO_GRACE)
+    # The segment still has the rows of the retired run.
+    assert hiding.is_file()
+    assert not void.exists()
+    compact(lake)
+    collect_garbage(lake, NO_GRACE)
+    collect_garbage(lake, NO_GRACE)
+    assert not hiding.exists()
+    assert read.run_ids(lake) == [identity_of("kept")[1]]
+    assert verify_lake(lake) == []
 
 
 def test_damaged_and_lost_files_are_kept(lake: Path) -> None:

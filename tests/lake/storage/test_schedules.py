@@ -15,9 +15,9 @@ from prunelake.lake import read
 from prunelake.lake.commit import write_analysis, write_run
 from prunelake.lake.files import parquet
 from prunelake.lake.files.findings import FindingKind
-from prunelake.lake.files.manifests import readable_run_ids
+from prunelake.lake.files.manifests import VOID, readable_run_ids
 from prunelake.lake.maintenance.compact import compact
-from prunelake.lake.maintenance.garbage import collect_garbage
+from prunelake.lake.maintenance.garbage import FENCE_GRACE, collect_garbage
 from prunelake.lake.maintenance.retention import retire
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.schema.run_tables import RUN_TABLES
@@ -218,6 +218,21 @@ def check_end(observer: Observer, processes: Any) -> None:
         collect_garbage(LAKE, GRACE)
         compact(LAKE)
     assert [results["a, first"], results["a, second"]].count(True) <= 1
+    check_months_later(observer.store)
+
+
+def check_months_later(store: SimulatedStore) -> None:
+    """All marks and void manifests are gone, except those of lost runs, and no answer changes."""
+    seen = visible()
+    for _ in range(3):  # the first one may still create void manifests
+        store.seconds += 2 * FENCE_GRACE.total_seconds()
+        collect_garbage(LAKE, GRACE)
+        assert visible() == seen
+    if FindingKind.lost not in {finding.kind for finding in verify_lake(LAKE)}:
+        void = VOID.encode()
+        assert not [
+            k for k, o in store.objects.items() if k.endswith(".retired") or o.content == void
+        ]
 
 
 @settings(max_examples=repeats(10, 300), deadline=None, suppress_health_check=list(HealthCheck))

@@ -5,8 +5,10 @@ files of an uncommitted writer are deleted, a void manifest takes the place of i
 writer is not dead, its commit fails, and it writes its files again.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 
 from prunelake.errors import LakeError, one_line
 from prunelake.lake.files.entries import commit_manifest, retire_manifest
@@ -19,6 +21,7 @@ from prunelake.lake.files.manifests import (
     read_group,
 )
 from prunelake.lake.files.paths import (
+    RETIRED_SUFFIX,
     ManifestName,
     is_segment,
     parse_data_file,
@@ -35,11 +38,16 @@ from prunelake.lake.storage.location import (
     written_at,
 )
 from prunelake.lake.storage.locks import MAINTENANCE_LOCK, locked
+from prunelake.schema.analysis_tables import ANALYSIS_TABLES
+from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import TableGroup
 from prunelake.schema.tables import TABLE_GROUPS
 
 DEFAULT_GRACE = timedelta(hours=24)
 """How long a file that is no longer needed is kept: longer than any query, and any commit."""
+
+FENCE_GRACE = timedelta(days=30)
+"""How long a mark or a void manifest is kept: longer than any process sleeps."""
 
 IsOld = Callable[[Location], bool]
 """Whether a file was written before the grace period."""
@@ -60,14 +68,23 @@ def collect_garbage(lake: Location, grace: timedelta = DEFAULT_GRACE) -> int:
         with locked(lake, MAINTENANCE_LOCK):
             limit = storage_clock(lake) - grace.total_seconds()
 
-            def is_old(path: Location) -> bool:
+            def is_old(path: Location, kept: timedelta = timedelta(0)) -> bool:
                 try:
-                    return written_at(path) <= limit
+                    return written_at(path) <= limit - kept.total_seconds()
                 except FileNotFoundError:
                     return False
 
-            count = sum(_collect_manifests(lake, group, content, is_old) for group in TABLE_GROUPS)
-            return count + sum(_collect_files(lake, group, is_old) for group in TABLE_GROUPS)
+            lost = {run.name for run in find_lost_runs(lake)}
+            # A restored run has its analysis again, and marks hide its retired neighbours.
+            may_be_restored = bool(lost) or any(d.group is RUN_TABLES for d in content.damaged)
+            count = 0
+            for group in TABLE_GROUPS:
+                if not (may_be_restored and group is ANALYSIS_TABLES):
+                    count += _collect_manifests(lake, group, content, is_old)
+                count += _collect_files(lake, group, lost, is_old)
+                if not may_be_restored:
+                    count += _collect_fences(lake, group, partial(is_old, kept=FENCE_GRACE))
+            return count
     except OSError as error:
         raise LakeError(
             f"{lake} could not be cleaned up: {one_line(error)}; fix the permissions and try again"
@@ -145,9 +162,44 @@ def _replacements(
             yield mark if mark.is_file() else manifest.path
 
 
-def _collect_files(lake: Location, group: TableGroup, is_old: IsOld) -> int:
+def _collect_fences(lake: Location, group: TableGroup, is_old: IsOld) -> int:
+    """Delete old marks and void manifests whose names nothing in the lake has any more.
+
+    They hide nothing then, and only stop writers and compactions that have slept since before they
+    were created. If one wakes up even later, its manifest lists files that are gone: readers hide
+    it, so it still makes no number.
+    """
+    folder = lake / group.owner_table.name
+    manifests = read_group(lake, group)
+    paths = list_folder(folder)
+    names = {path: name for path in paths if (name := parse_manifest(path)) is not None}
+    files = {
+        data[0] for each in group for p in list_folder(lake / each) if (data := parse_data_file(p))
+    }
+    used = {m.name for m in manifests.stored} | {d.manifest for d in manifests.damaged} | files
+    hidden = {  # a mark may hide these
+        ManifestName(
+            entry_name(group, each, owner.commit, m.content.analysis_version), owner.generation
+        )
+        for m in manifests.stored
+        for each, owner in m.content.owners.items()
+    }
+    counts = Counter(names.values())  # a manifest and its mark need each other
+    outdated = [
+        path
+        for path, name in names.items()
+        if counts[name] == 1 and name not in used and is_old(path)
+        if path.suffix != RETIRED_SUFFIX or name not in hidden
+    ]
+    for path in outdated:
+        delete(path)
+    return len(outdated)
+
+
+def _collect_files(
+    lake: Location, group: TableGroup, lost: Collection[ManifestName], is_old: IsOld
+) -> int:
     """Delete the data files that no manifest lists, and temporary files, after the grace period."""
-    lost = {run.name for run in find_lost_runs(lake)}
     count = 0
     for path in unlisted_files(lake, group):
         data = parse_data_file(path)
