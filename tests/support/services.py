@@ -128,15 +128,20 @@ class Services:
         return killed
 
     def stop(self, name: str) -> None:
-        """Stop a unit like `systemctl stop`: SIGTERM, and no restart."""
+        """Stop a unit like `systemctl stop`: SIGTERM, and no restart.
+
+        Its other processes have the time to end. (systemd would kill them.)
+        """
         service = self.units.pop(name)
         if service.process is not None:
+            descendants = service.descendants()
             service.process.send_signal(signal.SIGTERM)
             try:
                 service.process.wait(timeout=HANG_S)
             except subprocess.TimeoutExpired:
                 service.process.kill()
                 raise
+            psutil.wait_procs(descendants, timeout=HANG_S)
 
     def log(self, name: str) -> str:
         """The output of a unit since its first start."""
@@ -154,9 +159,14 @@ class Services:
 
     def orphans(self) -> list[str]:
         """The commands of these processes that no running service has started."""
+        found = [*self.processes()]  # first: those that start meanwhile are no orphans
         mains = [it.process.pid for it in self.units.values() if it.process is not None]
         own = {*mains, *(p.pid for it in self.units.values() for p in it.descendants())}
-        return [" ".join(p.cmdline()) for p in self.processes() if p.pid not in own]
+        return [
+            " ".join(process.cmdline())
+            for process in found
+            if process.pid not in own and process.is_running()
+        ]
 
     def _launch(self, service: Service) -> None:
         service.ended_at = None

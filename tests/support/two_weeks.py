@@ -276,10 +276,10 @@ class TwoWeeks:
         return Counter({(flow, state): int(count) for flow, state, count in fields})
 
     def failed_sweeps(self) -> list[tuple[str, str]]:
-        """The name and the state of each flow run of a sweep that did not complete."""
+        """The name and the state of each flow run of a sweep that failed or crashed."""
         rows = self.postgres.ask(
             "select r.name, r.state_name from flow_run r join flow f on f.id = r.flow_id "
-            "where f.name in ('sweep', 'sweeps') and r.state_type <> 'COMPLETED'"
+            "where f.name in ('sweep', 'sweeps') and r.state_type in ('FAILED', 'CRASHED')"
         ).splitlines()
         return [(name, state) for name, _, state in (row.rpartition("|") for row in rows)]
 
