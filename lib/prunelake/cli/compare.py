@@ -89,6 +89,6 @@ def compare(
         trusted = [m.model_copy(update={"trust_remote_code": True}) for m in spec.variants]
         spec = spec.model_copy(update={"baseline": trusted[0], "candidates": tuple(trusted[1:])})
     run_id = run_comparison(spec, settings, lambda sweep: evaluate(sweep, settings))
-    from prunelake.cli.comparison_table import print_comparison
+    from prunelake.cli.text.comparison_table import print_comparison
 
     print_comparison(settings.lake, run_id, lake_option=lake)

@@ -48,7 +48,7 @@ def demo(
     ] = False,
 ) -> None:
     """Sweep SmolLM2-135M over the two bundled tasks and write a report."""
-    from prunelake.cli.terminal import print_summary
+    from prunelake.cli.text.terminal import print_summary
 
     settings = load_settings(lake)
     if recorded:

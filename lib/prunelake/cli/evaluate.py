@@ -32,7 +32,7 @@ def evaluate(spec: SweepSpec, settings: Settings) -> str:
         if _has_server(settings):
             return _evaluate_as_flow(spec, settings)
         with quick_imports():
-            from prunelake.cli.progress import console_executor
+            from prunelake.cli.text.progress import console_executor
             from prunelake.sweeps.run import run_sweep
 
         with console_executor() as executor:

@@ -57,7 +57,7 @@ def gate(
         if until is None and (max_rows, max_minutes) != (None, None):
             raise InvalidSpec("--max-rows and --max-minutes need --until decided")
     with _errors_as_code_2(paths):
-        from prunelake.cli.gate_table import print_gate
+        from prunelake.cli.text.gate_table import print_gate
         from prunelake.gate.gate_file import read_gate
 
         criteria, settings = read_gate(file), load_settings(lake)

@@ -253,8 +253,8 @@ def _split(option: str, text: str, form: str) -> tuple[str, str]:
 
 
 def _print_import(lake: Location, run_id: str, is_new: bool, are_candidates: bool) -> None:
-    from prunelake.cli.comparison_table import print_comparison
-    from prunelake.cli.terminal import print_summary
+    from prunelake.cli.text.comparison_table import print_comparison
+    from prunelake.cli.text.terminal import print_summary
 
     if not is_new:
         typer.echo(f"run {run_id} is in the lake already; nothing to import")

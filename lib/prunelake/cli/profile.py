@@ -16,7 +16,7 @@ from prunelake.cli.console import (
     parse_numbers,
     parse_strategy,
 )
-from prunelake.cli.rows import print_frame
+from prunelake.cli.text.rows import print_frame
 from prunelake.errors import InvalidSpec, validation_message
 from prunelake.extras import require_extra
 from prunelake.schema.profile_tables import MAX_LOAD_AVERAGE

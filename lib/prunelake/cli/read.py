@@ -8,7 +8,7 @@ import polars as pl
 import typer
 
 from prunelake.cli.console import FormatOption, LakeOption, OutOption, load_settings
-from prunelake.cli.rows import print_frame
+from prunelake.cli.text.rows import print_frame
 from prunelake.errors import InvalidSpec
 from prunelake.lake.storage.location import Location
 

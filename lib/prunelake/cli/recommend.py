@@ -87,6 +87,6 @@ def recommend(
 
         typer.echo(Advice.of(recommendation).model_dump_json(indent=2))
     else:
-        from prunelake.cli.recommendation_text import print_recommendation
+        from prunelake.cli.text.recommendation_text import print_recommendation
 
         print_recommendation(recommendation, lake_option=lake)

@@ -161,11 +161,11 @@ def sweep(
         sweep_spec = _validate_options(fields)
     if until is None:
         run_id = evaluate(sweep_spec, settings)
-        from prunelake.cli.terminal import print_summary  # a refusal needs none of its imports
+        from prunelake.cli.text.terminal import print_summary  # a refusal needs none of its imports
 
         print_summary(settings.lake, [run_id], lake_option=lake)
         return
-    from prunelake.cli.terminal import print_summary
+    from prunelake.cli.text.terminal import print_summary
     from prunelake.sweeps.until_decided import Limits
 
     limits = Limits(margin=margin, max_rows=max_rows, max_minutes=max_minutes)

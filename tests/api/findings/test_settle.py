@@ -10,7 +10,7 @@ from prunelake.analysis.analyse import analyse
 from prunelake.api.findings.headline import headline
 from prunelake.api.findings.settle import settled_by, settling_sentence
 from prunelake.api.report.document import write_report
-from prunelake.cli.terminal import print_summary
+from prunelake.cli.text.terminal import print_summary
 from prunelake.command_line import SettlingSweep
 from prunelake.comparison_spec import ComparisonSpec
 from prunelake.identity import ComparisonIdentity

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from prunelake.cli.rows import print_frame, table_text
+from prunelake.cli.text.rows import print_frame, table_text
 from prunelake.errors import InvalidSpec
 from prunelake.schema.row_formats import RowFormat
 

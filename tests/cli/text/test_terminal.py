@@ -3,7 +3,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from prunelake.cli.terminal import print_summary
+from prunelake.cli.text.terminal import print_summary
 from tests.support.example_runs import explained_run, judged_run, published_run
 from tests.support.lake_files import forget_analysis
 from tests.support.lake_rows import rows_of

@@ -7,7 +7,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from prunelake.cli.progress import console_executor
+from prunelake.cli.text.progress import console_executor
 from prunelake.sweeps.executor import Log, StepCall
 from prunelake.sweeps.progress import Progress
 
