@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from prunelake.cli import sweep as sweep_module
 from prunelake.cli.app import app
 from prunelake.command_line import SettlingSweep, grown_rows, settling_sweep, sweep_command
-from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec
+from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec, Texts
 
 SPECS = [
     SweepSpec(task="arc_easy"),
@@ -29,6 +29,7 @@ SPECS = [
         ),
         dtype="bfloat16",
         special_tokens="none",
+        texts=Texts(rows=20, new_tokens=8),
     ),
     SweepSpec(
         task="boolq",

@@ -141,6 +141,14 @@ BAD_SWEEPS = {
         ["--task", "opinions", "--methods", "none", "--bounds-beam", "3", "--explain-rows", "9"],
         "--explain-rows, --bounds-beam with --methods none",
     ),
+    "length of texts without texts": (
+        ["--task", "opinions", "--text-tokens", "8"],
+        "--text-tokens needs --text-rows",
+    ),
+    "no texts": (
+        ["--task", "opinions", "--text-rows", "0"],
+        "--text-rows 0: Input should be greater",
+    ),
     "calibration text for an order without": (
         ["--task", "opinions", "--strategy", "last", "--calibration", "c4"],
         "--calibration with --strategy last: this order reads no text",
