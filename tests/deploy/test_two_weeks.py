@@ -23,8 +23,10 @@ from tests.support.hub_server import running_hub
 from tests.support.operations_guide import PAGE
 from tests.support.postgres import running_postgres
 from tests.support.shard_ledger import computed_twice
+from tests.support.small_disk import small_disk
 from tests.support.tiny_models import tiny_model
-from tests.support.two_weeks import BROKEN_MODEL, WORKERS, TwoWeeks, attempts, disk
+from tests.support.two_weeks import WORKERS, TwoWeeks, attempts
+from tests.support.two_weeks_files import BROKEN_MODEL
 
 pytestmark = pytest.mark.endurance
 
@@ -48,8 +50,12 @@ def two_weeks(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         return target
 
     pages: dict[str, bytes] = {}
-    with running_postgres() as postgres, running_hub(pages) as hub, disk(folder / "lake") as own:
-        site = TwoWeeks(folder, postgres, hub, pages, model, DAY_S, own)
+    with (
+        running_postgres() as postgres,
+        running_hub(pages) as hub,
+        small_disk(folder / "lake") as own,
+    ):
+        site = TwoWeeks(folder, postgres, hub, pages, model, DAY_S)
         try:
             site.start()
             for day in range(DAYS):

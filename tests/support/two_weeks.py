@@ -13,13 +13,11 @@ import subprocess
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from prunelake.errors import PruneLakeError
@@ -32,13 +30,14 @@ from tests.support.paths import ROOT
 from tests.support.postgres import Postgres
 from tests.support.services import Services
 from tests.support.shard_ledger import LedgerLine, read_ledger
-
-HUB_MODEL = "org/growing"
-BROKEN_MODEL = "org/broken"
-HUB_TASKS = ("everyday_knowledge", "opinions")
-CHECKPOINT_TASKS = ("opinions",)
-LAKE_BYTES = 200_000_000
-"""The size of the disk of the lake."""
+from tests.support.two_weeks_files import (
+    BROKEN_MODEL,
+    CHECKPOINT_TASKS,
+    HUB_MODEL,
+    HUB_TASKS,
+    write_deployments,
+    write_watchlist,
+)
 
 WORKERS = ("prunelake-gpu@0", "prunelake-gpu@1")
 SERVICES = ("prunelake-server", "prunelake-cpu", *WORKERS, "prunelake-api")
@@ -71,7 +70,6 @@ class TwoWeeks:
     pages: dict[str, bytes]
     model: Callable[[int, Path], Path]
     day_s: float
-    has_own_disk: bool
     days: list[Day] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -108,7 +106,11 @@ class TwoWeeks:
             },
             {"4200": port, "8000": self.api_port},
         )
-        self._write_files()
+        write_deployments(self.folder, self.day_s)
+        write_watchlist(self.folder)
+        broken = self.model(10_000, self.folder / "broken")
+        (broken / "model.safetensors").write_bytes(b"these are no weights")
+        self.pages.update(repository_pages(BROKEN_MODEL, commit_of(-1), broken))
 
     def start(self) -> None:
         """Start the server, deploy, and start all other services."""
@@ -285,52 +287,6 @@ class TwoWeeks:
 
     def _is_descendant(self, name: str, pid: int) -> bool:
         return pid in {process.pid for process in self.services.units[name].descendants()}
-
-    def _write_files(self) -> None:
-        site = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))
-        intervals = {"watch": self.day_s / 2, "publish": self.day_s, "doctor": self.day_s}
-        replaced = {"sweep": "shard_ledger", "sweeps": "shard_ledger", "watch": "fast_clock"}
-        for deployment in site["deployments"]:
-            name = deployment["name"]
-            if name in intervals:
-                deployment["schedules"] = [{"interval": intervals[name], "slug": "simulated"}]
-            if name in replaced:
-                deployment["entrypoint"] = f"tests.support.{replaced[name]}.{name}"
-            for trigger in deployment.get("triggers", ()):
-                if "within" in trigger:
-                    trigger["within"] = 10  # the least that Prefect accepts
-                else:
-                    trigger["schedule_after"] = 5
-            environment = deployment["work_pool"].get("job_variables", {}).get("env", {})
-            if "PRUNELAKE_DEVICE" in environment:
-                environment["PRUNELAKE_DEVICE"] = "cpu"
-        (self.folder / "prefect.yaml").write_text(yaml.safe_dump(site))
-        rows = {"rows": {"first": 24}, "levels": [0, 1, 2], "explain": {"rows": 24}}
-        models = [
-            {"hub": HUB_MODEL, "tasks": [*HUB_TASKS]},
-            {"folder": "checkpoints", "tasks": [*CHECKPOINT_TASKS], "settle_s": 1},
-            {"hub": BROKEN_MODEL, "tasks": ["opinions"]},
-        ]
-        watchlist = {"defaults": rows | {"strategies": ["random:1"]}, "models": models}
-        (self.folder / "watchlist.yaml").write_text(yaml.safe_dump(watchlist))
-        broken = self.model(10_000, self.folder / "broken")
-        (broken / "model.safetensors").write_bytes(b"these are no weights")
-        self.pages.update(repository_pages(BROKEN_MODEL, commit_of(-1), broken))
-
-
-@contextmanager
-def disk(folder: Path) -> Iterator[bool]:
-    """Mount a small disk at a folder; False if this user may not mount."""
-    folder.mkdir()
-    options = ["-t", "tmpfs", "-o", f"size={LAKE_BYTES}", "none", str(folder)]
-    has_mounted = shutil.which("mount") is not None and (
-        subprocess.run(["mount", *options], capture_output=True).returncode == 0
-    )
-    try:
-        yield has_mounted
-    finally:
-        if has_mounted:
-            subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def attempts(lake: Path) -> list[dict[str, object]]:
