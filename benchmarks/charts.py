@@ -1,13 +1,13 @@
 """The cost of charts, of the page and of a report, beside the same work by former code.
 
-    git worktree add /tmp/former 19aef12
-    python -m benchmarks.charts --lake LAKE --former /tmp/former [--rounds 2] [--page]
+    python -m benchmarks.charts [--former 19aef12] [--lake LAKE] [--rounds 1] [--page]
 
+FORMER is a commit of this repository; LAKE is the recorded lake of the demo by default.
 Each version publishes a copy of LAKE. Both run in turns, each time in a new process: CPU time (of
 the process and its children) of the import, of each chart of the latest run in three formats, none
-of them cached, and of the report. With --page, also the time until Chromium shows every chart of
-the first screen, of a new server, and then after another level is chosen. The ratios compare equal
-loads of the machine; the times do not. Writes docs/measurements/charts.md.
+of them cached, and of the report. With --page, also the first screen of a new server in Chromium,
+and then another level, metric and model. The ratios compare equal loads of the machine; the times
+do not. Writes docs/measurements/charts.md.
 """
 
 import argparse
@@ -21,11 +21,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from playwright.sync_api import Page, expect, sync_playwright
+import psutil
+from playwright.sync_api import sync_playwright
 
-from benchmarks.paths import RESULTS
-from benchmarks.report import head, table
+from benchmarks.report import head, table, write
 from benchmarks.serving import served
+from prunelake.lake.recorded import RECORDED_LAKE, unpack_lake
+
+CODE = Path(__file__).parents[1]
+
+FORMER = "19aef12"
+"""The last commit that built charts with altair."""
 
 # The same text runs in both versions.
 MEASURE = """
@@ -65,12 +71,39 @@ if __name__ == "__main__":
     print(json.dumps(took))
 """
 
-FIRST_SCREEN = """() => {
-  const cards = [...document.querySelectorAll("[data-chart]")];
-  const seen = cards.filter((card) => card.getBoundingClientRect().top < innerHeight);
-  return seen.length > 0 && seen.every((card) => card.querySelector("img[src]") &&
-    !card.hasAttribute("aria-busy"));
+# Resolves with the milliseconds until the change is shown: the status line names it, and no visible
+# chart is busy. The first screen is a change of nothing.
+SHOWN = """async ([name, value]) => {
+  const status = document.querySelector("#status");
+  const former = name ? status.textContent : "";
+  const isShown = () => {
+    const cards = [...document.querySelectorAll("[data-chart]")];
+    const seen = cards.filter((card) => card.getBoundingClientRect().top < innerHeight);
+    const text = status.textContent;
+    return text !== former && text.startsWith("Shown") && seen.length > 0 &&
+      !seen.some((card) => card.hasAttribute("aria-busy"));
+  };
+  const began = performance.now();
+  if (name) {
+    const control = document.querySelector(`#${name}`);
+    control.value = value;
+    control.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+  while (!isShown()) await new Promise((done) => setTimeout(done, 5));
+  return name ? performance.now() - began : performance.now();
 }"""
+
+SELECTORS = ("level", "metric", "model")
+
+
+def checked_out(commit: str, folder: Path) -> Path:
+    """The files of a commit of this repository."""
+    folder.mkdir()
+    archive = subprocess.run(
+        ["git", "-C", str(CODE), "archive", commit], check=True, capture_output=True
+    ).stdout
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
+    return folder
 
 
 def environment(code: Path) -> dict[str, str]:
@@ -97,8 +130,11 @@ def measured(code: Path, lake: Path, folder: Path) -> dict[str, float]:
     return took
 
 
-def page_times(code: Path, lake: Path, log: Path) -> dict[str, float]:
-    """Seconds until the first screen of a new server is shown, and after another level."""
+def page_costs(code: Path, lake: Path, log: Path) -> dict[str, float]:
+    """Costs of the first screen of a new server, and of each selector's first other value.
+
+    Elapsed seconds since the navigation or the change, and CPU seconds of server and browser.
+    """
     with (
         served(lake, log, PYTHONPATH=environment(code)["PYTHONPATH"]) as server,
         sync_playwright() as playwright,
@@ -109,62 +145,72 @@ def page_times(code: Path, lake: Path, log: Path) -> dict[str, float]:
         page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
         page.set_default_timeout(300_000)
         time.sleep(5)  # a server that waits for its first reader
-        began = time.perf_counter()
-        page.goto(server.url)
-        _until_drawn(page)
-        first = time.perf_counter() - began
-        level = page.locator("#level")
-        other = level.locator("option:not(:checked)").first.get_attribute("value")
-        began = time.perf_counter()
-        level.select_option(other)
-        expect(page.locator("#status")).to_contain_text("Shown")
-        _until_drawn(page)
-        changed = time.perf_counter() - began
+        costs: dict[str, float] = {}
+
+        def take(task: str, change: list[str]) -> None:
+            before = _cpu_seconds(server.pid)
+            if not change:
+                page.goto(server.url)
+            took = page.evaluate(SHOWN, change) / 1e3
+            costs[f"page, {task}: elapsed"] = took
+            costs[f"page, {task}: CPU"] = _cpu_seconds(server.pid) - before
+
+        take("first screen of a new server", [])
+        for name in SELECTORS:
+            others = page.locator(f"#{name} option:not(:checked)")
+            if others.count():
+                take(f"another {name}", [name, others.first.get_attribute("value") or ""])
         browser.close()
-    return {"page, first screen of a new server": first, "page, another level": changed}
+    return costs
 
 
-def _until_drawn(page: Page) -> None:
-    while not page.evaluate(FIRST_SCREEN):
-        time.sleep(0.02)
+def _cpu_seconds(server: int) -> float:
+    """CPU seconds of the server, and of the browser below this process, up to now."""
+    family = [
+        p
+        for root in (psutil.Process(server), psutil.Process())
+        for p in (root, *root.children(recursive=True))
+    ]
+    return sum(sum(p.cpu_times()[:2]) for p in set(family))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--lake", type=Path, required=True)
-    parser.add_argument("--former", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--lake", type=Path)
+    parser.add_argument("--former", default=FORMER)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--page", action="store_true", help="also measure the page in Chromium")
     asked = parser.parse_args()
     load = os.getloadavg()[0]
-    versions = {"former": asked.former.resolve(), "now": Path(__file__).parents[1]}
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in versions}
-    RESULTS.mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp())
-    lakes = {name: published(code, asked.lake, folder / name) for name, code in versions.items()}
-    for _ in range(asked.rounds):
-        for name, code in versions.items():
-            took = measured(code, lakes[name], folder)
-            if asked.page:
-                took |= page_times(code, lakes[name], folder / "server.log")
-            found[name].append(took)
+    found: dict[str, list[dict[str, float]]] = {"former": [], "now": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        versions = {"former": checked_out(asked.former, folder / "code"), "now": CODE}
+        lake = asked.lake or unpack_lake(RECORDED_LAKE, folder)
+        lakes = {name: published(code, lake, folder / name) for name, code in versions.items()}
+        for _ in range(asked.rounds):
+            for name, code in versions.items():
+                took = measured(code, lakes[name], folder)
+                if asked.page:
+                    took |= page_costs(code, lakes[name], folder / "server.log")
+                found[name].append(took)
+                print(name, took, file=sys.stderr, flush=True)
     rows = []
     for task in found["now"][0]:
-        before, now = (statistics.median(one[task] for one in found[name]) for name in versions)
+        if any(task not in one for one in found["former"]):
+            continue
+        before, now = (statistics.median(one[task] for one in found[name]) for name in found)
         is_size = task.endswith("bytes")
         texts = [f"{value:,.0f}" if is_size else f"{value:.3f} s" for value in (before, now)]
         rows.append([task, *texts, f"{before / now:.1f} x"])
-    command = (
-        f"python -m benchmarks.charts --lake LAKE --former FORMER --rounds {asked.rounds}"
-        + " --page" * asked.page
-    )
+    command = f"python -m benchmarks.charts --former {asked.former} --rounds {asked.rounds}"
+    command += f" --lake {asked.lake}" * bool(asked.lake) + " --page" * asked.page
     lines = [
         head(command, "cpu", ["vl-convert-python", "duckdb", "playwright"], load),
         "",
-        *table(["CPU time (page: elapsed time)", "former", "now", "former / now"], rows),
+        *table(["CPU seconds", "former", "now", "former / now"], rows),
     ]
-    (RESULTS / "charts.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    write("charts", lines)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def run_row(model: int, task: int) -> dict[str, Any]:
         "dtype": "float32",
         "device": "drawn",
         "code_version": "0",
-        "spec": "{}",
+        "spec": json.dumps({"model": f"model-{model:03}", "task": f"task-{task}"}),
         "identity": json.dumps(identity),
         "duration_s": 1.0,
         "forward_tokens": 1,
