@@ -1,12 +1,14 @@
 """Workers that end, fail to start, or wait while a snapshot is published."""
 
 import asyncio
+from asyncio.subprocess import Process
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from prunelake.analysis.analyse import analyse
-from prunelake.api.sandbox.messages import SqlRequest
+from prunelake.api.sandbox.messages import READY_LINE, SqlRequest, SqlResponseHeader
 from prunelake.api.sandbox.worker_pool import WorkerPool
 from prunelake.api.settings import ApiSettings
 from prunelake.errors import NoSnapshot, ServerBusy
@@ -99,6 +101,33 @@ def test_queries_wait_in_a_queue_of_bounded_length(tmp_path: Path) -> None:
         assert workers._waiting_count == 0
 
     asyncio.run(crowd())
+
+
+def test_30_parallel_queries_are_all_answered_by_two_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = SqlResponseHeader(snapshot="a", row_count=7).model_dump_json()
+    # A process that answers like a worker, and starts in a millisecond.
+    quick = f"echo {READY_LINE.decode().strip()}; read request; echo '{answer}'"
+    start = asyncio.create_subprocess_exec
+    most = 0
+
+    async def crowd() -> list[int]:
+        workers = WorkerPool(tmp_path, ApiSettings(sql_processes=2))
+
+        async def started(*_: str, **settings: Any) -> Process:
+            nonlocal most
+            most = max(most, len(workers._alive) + 1)
+            return await start("sh", "-c", quick, **settings)
+
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", started)
+        async with workers.started():
+            asked = (workers.execute(request_of("select 1", 600)) for _ in range(30))
+            answers = await asyncio.gather(*asked)
+        return [header.row_count for header, _ in answers]
+
+    assert asyncio.run(crowd()) == [7] * 30
+    assert most == 2
 
 
 def test_the_process_of_a_client_that_left_is_replaced(sql_lake: Path) -> None:
