@@ -1,12 +1,13 @@
 """The run, level and metric of a chart or a finding."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 
 from prunelake.errors import NotFound, NothingToShow
+from prunelake.lake.sql.bound_query import BoundQuery
 
 from ..queries import run_metrics, runs
 from ..queries.row_cache import ReadRows
@@ -34,6 +35,52 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class RunChoices:
+    """A run, and the levels and metrics that a reader may choose, ascending."""
+
+    run: Mapping[str, Any]
+    levels: Sequence[int]
+    metrics: Sequence[str]
+    default_level: int
+    names: LevelNames
+
+    @classmethod
+    def of(cls, run: Mapping[str, Any], levels: pl.DataFrame) -> Self:
+        """The choices in a run whose rows of `run_metrics.headline_metrics` are `levels`.
+
+        The default level is the deepest level with stable accuracy (`level_rows.default_level`).
+
+        Raises:
+            NothingToShow: a run without any metric.
+        """
+        if levels.is_empty():
+            raise NothingToShow(
+                f"run {run['run_id']} has no metrics; `prunelake analyse`, then publish"
+            )
+        return cls(
+            run,
+            sorted(set(levels["level"])),
+            sorted(set(levels.drop_nulls("value")["metric"])),
+            default_level(levels) or 0,
+            LevelNames.of(levels),
+        )
+
+    def selection(self, level: int | None, metric: str | None) -> Selection:
+        """The selection of a level and a metric; None means the default.
+
+        Raises:
+            NotFound: a level or metric that the run does not have.
+        """
+        run_id = self.run["run_id"]
+        if level is not None and level not in self.levels:
+            raise NotFound(f"run {run_id} has no level {level}", map(str, self.levels))
+        if metric is not None and metric not in self.metrics:
+            raise NotFound(f"run {run_id} has no metric {metric!r}", self.metrics)
+        chosen = self.default_level if level is None else level
+        return Selection(self.run, chosen, metric or DEFAULT_METRIC, self.names)
+
+
+@dataclass(frozen=True)
 class SelectionRequest:
     """A reader's choice of run, level and metric; None means the default.
 
@@ -52,21 +99,31 @@ def load_selection(snapshot: Snapshot, request: SelectionRequest) -> Selection:
     """The run, level and metric that a request names.
 
     Raises:
-        NotFound, NothingToShow: as `find_run` and `checked_selection`.
+        NotFound, NothingToShow: as `find_run`, `RunChoices.of` and `RunChoices.selection`.
     """
-    selection, _ = select_with_levels(snapshot.kept_rows, request)
-    return selection
+
+    def choices() -> RunChoices:
+        run = find_run(snapshot.kept_rows, request)
+        return RunChoices.of(run, snapshot.kept_rows(_levels_of(run)))
+
+    key = (RunChoices, request.run_id, request.model, request.task, request.strategy)
+    kept: RunChoices = snapshot.kept_results.get(key, choices)
+    return kept.selection(request.level, request.metric)
 
 
 def select_with_levels(read: ReadRows, request: SelectionRequest) -> tuple[Selection, pl.DataFrame]:
     """The selection, and the rows of `run_metrics.headline_metrics` of its run.
 
     Raises:
-        NotFound, NothingToShow: as `find_run` and `checked_selection`.
+        NotFound, NothingToShow: as `find_run`, `RunChoices.of` and `RunChoices.selection`.
     """
     run = find_run(read, request)
-    levels = read(run_metrics.headline_metrics([run["run_id"]]))
-    return checked_selection(run, levels, request.level, request.metric), levels
+    levels = read(_levels_of(run))
+    return RunChoices.of(run, levels).selection(request.level, request.metric), levels
+
+
+def _levels_of(run: Mapping[str, Any]) -> BoundQuery:
+    return run_metrics.headline_metrics([run["run_id"]])
 
 
 def find_run(read: ReadRows, request: SelectionRequest) -> dict[str, Any]:
@@ -75,9 +132,7 @@ def find_run(read: ReadRows, request: SelectionRequest) -> dict[str, Any]:
     Raises:
         NotFound: no run matches; the choices are the runs of the lake.
     """
-    matching = read(
-        runs.matching_runs(request.run_id, request.model, request.task, request.strategy)
-    )
+    matching = read(runs.latest_run(request.run_id, request.model, request.task, request.strategy))
     if not matching.is_empty():
         return matching.row(0, named=True)
     labels = read(runs.run_labels())["name"].to_list()
@@ -88,29 +143,3 @@ def find_run(read: ReadRows, request: SelectionRequest) -> dict[str, Any]:
     run = "no run" if request.run_id is None else f"no run {request.run_id!r}"
     of = f" of {', '.join(given)}" if given else ""
     raise NotFound(f"{run}{of}; GET /models lists the runs", labels)
-
-
-def checked_selection(
-    run: Mapping[str, Any], levels: pl.DataFrame, level: int | None, metric: str | None
-) -> Selection:
-    """A selection in a run whose rows of `run_metrics.headline_metrics` are `levels`.
-
-    The default level is the deepest level with stable accuracy (`level_rows.default_level`).
-
-    Raises:
-        NotFound: a level or metric that the run does not have.
-        NothingToShow: a run without any metric.
-    """
-    known_levels = sorted(set(levels["level"]))
-    if not known_levels:
-        raise NothingToShow(
-            f"run {run['run_id']} has no metrics; `prunelake analyse`, then publish"
-        )
-    if level is not None and level not in known_levels:
-        raise NotFound(f"run {run['run_id']} has no level {level}", map(str, known_levels))
-    known_metrics = sorted(set(levels.drop_nulls("value")["metric"]))
-    if metric is not None and metric not in known_metrics:
-        raise NotFound(f"run {run['run_id']} has no metric {metric!r}", known_metrics)
-    if level is None:
-        level = default_level(levels) or 0
-    return Selection(run, level, metric or DEFAULT_METRIC, LevelNames.of(levels))

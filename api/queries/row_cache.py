@@ -1,8 +1,8 @@
-"""Keeps the rows of queries that several charts and findings of one run share."""
+"""Keeps rows and results that several charts and findings of one run share."""
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import polars as pl
@@ -10,6 +10,9 @@ import polars as pl
 from prunelake.lake.sql.bound_query import BoundQuery
 
 CAPACITY = 64_000_000  # bytes
+
+RESULTS = 256
+"""Results are at most the JSON of a chart: about 50 kB."""
 
 OVERHEAD = 1000
 """Bytes of an entry besides its rows: readers may ask for many runs that do not exist."""
@@ -47,6 +50,28 @@ class RowCache:
                 _, oldest = self._rows.popitem(last=False)
                 self._size -= _size(oldest)
         return rows
+
+
+class ResultCache:
+    """The latest results of costly functions, up to `capacity` of them; threads may share it."""
+
+    def __init__(self, capacity: int = RESULTS) -> None:
+        self.capacity = capacity
+        self._results: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """The result of a key, which `compute` returns the first time."""
+        with self._lock:
+            if key in self._results:
+                self._results.move_to_end(key)
+                return self._results[key]
+        result = compute()
+        with self._lock:
+            self._results[key] = result
+            if len(self._results) > self.capacity:
+                self._results.popitem(last=False)
+        return result
 
 
 def _size(rows: pl.DataFrame) -> int:

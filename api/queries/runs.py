@@ -55,12 +55,12 @@ def guessing_accuracy(run_id: str) -> BoundQuery:
     )
 
 
-def matching_runs(
+def latest_run(
     run_id: str | None, model: str | None, task: str | None, strategy: str | None
 ) -> BoundQuery:
-    """The rows of `runs` that match every given value, the latest first.
+    """The latest row of `runs` that matches every given value.
 
-    Runs of level 0 alone come last: a comparison shows what they measured. A model matches by its
+    Runs of level 0 alone are chosen last: a comparison shows their results. A model matches by its
     whole reference or by the last part of it.
     """
     return BoundQuery(
@@ -77,6 +77,7 @@ def matching_runs(
             and ($task is null or task = $task)
             and ($strategy is null or strategy = $strategy)
         order by len(levels) > 1 desc, created_at desc, run_id
+        limit 1
         """,
         run_id=run_id,
         model=model,

@@ -18,7 +18,7 @@ from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.sql.bound_query import BoundQuery, Connection, attach
 from prunelake.lake.sql.view_files import views_hash
 
-from .row_cache import RowCache
+from .row_cache import ResultCache, RowCache
 from .snapshot_mirror import SnapshotMirror
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class Snapshot:
     run_count: int
     connection: Connection
     max_seconds: float | None = None
+    kept_results: ResultCache = field(default_factory=ResultCache, repr=False, compare=False)
     _kept: RowCache = field(default_factory=RowCache, repr=False, compare=False)
 
     @contextmanager

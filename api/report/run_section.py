@@ -12,7 +12,7 @@ from prunelake.schema.analysis_tables import NO_EXAMPLES_NOTE
 
 from ..charts.catalog import CHARTS, CORRELATED_METRICS
 from ..findings import level_names, level_rows, sentences
-from ..findings.selection import Selection, checked_selection
+from ..findings.selection import RunChoices, Selection
 from ..findings.settle import settling_sentence
 from ..queries import run_metrics, runs
 from . import html, tables
@@ -66,7 +66,7 @@ def run_section(
         )
     figures = examples = ""
     if level_rows.value_at(levels, "accuracy", 0) is not None:
-        selection = checked_selection(run, levels, None, _most_degraded_metric(levels))
+        selection = RunChoices.of(run, levels).selection(None, _most_degraded_metric(levels))
         figures = _figures(connection, selection, is_first, drawings)
         examples = examples_section(connection, selection, headline["method"] if headline else None)
     return (

@@ -145,11 +145,18 @@ def _answer(
 ) -> bytes:
     """The chart as JSON, or as HTML."""
     selection = load_selection(snapshot, asked.selection_request)
-    query = definition.query(selection)
-    chart = definition.chart(snapshot.kept_rows(query), selection)
-    spec = drawing.vega_lite(chart, asked.theme.value)
-    spec["usermeta"] = usermeta(query, snapshot.id)
-    return drawing.encode_chart(spec, format if format is ChartFormat.html else ChartFormat.json)
+
+    def spec() -> dict[str, Any]:
+        query = definition.query(selection)
+        chart = definition.chart(snapshot.kept_rows(query), selection)
+        drawn = drawing.vega_lite(chart, asked.theme.value)
+        return drawn | {"usermeta": usermeta(query, snapshot.id)}
+
+    # Other parameters do not change the chart.
+    taken = (getattr(selection, name) for name in definition.takes)
+    key = (definition.name, selection.run_id, asked.theme, *taken)
+    kept: dict[str, Any] = snapshot.kept_results.get(key, spec)
+    return drawing.encode_chart(kept, format if format is ChartFormat.html else ChartFormat.json)
 
 
 def _headers(format: ChartFormat) -> dict[str, str]:

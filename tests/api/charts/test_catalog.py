@@ -18,9 +18,9 @@ from prunelake.api.charts.drawing import ChartFormat, Theme
 from prunelake.api.charts.drawing import encode_chart as in_format
 from prunelake.api.charts.vega_lite import Part
 from prunelake.api.findings.selection import (
+    RunChoices,
     Selection,
     SelectionRequest,
-    checked_selection,
     find_run,
 )
 from prunelake.api.queries import run_metrics
@@ -83,7 +83,7 @@ class Drawing:
     def subject(
         self, strategy: str = "cosine", level: int | None = None, metric: str | None = None
     ) -> Selection:
-        return checked_selection(*self.levels(strategy), level, metric)
+        return RunChoices.of(*self.levels(strategy)).selection(level, metric)
 
     def rows(self, name: str, of: Selection) -> pl.DataFrame:
         return CHARTS[name].query(of).rows(self.connection)

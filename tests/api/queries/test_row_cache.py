@@ -1,6 +1,6 @@
 import polars as pl
 
-from prunelake.api.queries.row_cache import OVERHEAD, RowCache
+from prunelake.api.queries.row_cache import OVERHEAD, ResultCache, RowCache
 from prunelake.lake.sql.bound_query import BoundQuery
 
 
@@ -24,3 +24,16 @@ def test_empty_answers_have_a_size() -> None:
     for level in range(100):
         cache.rows(BoundQuery("select $level", level=level), lambda _: pl.DataFrame())
     assert len(cache._rows) <= 10
+
+
+def test_a_result_is_computed_once_and_forgotten_beyond_the_capacity() -> None:
+    computed: list[int] = []
+
+    def square(number: int) -> int:
+        computed.append(number)
+        return number**2
+
+    cache = ResultCache(capacity=2)
+    for number in (3, 4, 3, 5, 3, 4):
+        assert cache.get(number, lambda number=number: square(number)) == number**2
+    assert computed == [3, 4, 5, 4]
