@@ -33,27 +33,14 @@ examples_averaged as (
 select
     run_id,
     method,
-    level,
-    other_level,
+    unnest(if(level = other_level, [level], [level, other_level])) as level,
+    unnest(if(level = other_level, [level], [other_level, level])) as other_level,
     overlap_5,
     overlap_10,
     overlap_20,
     spearman,
     n
-from examples_averaged
-union all
-select
-    run_id,
-    method,
-    other_level as level,
-    level as other_level,
-    overlap_5,
-    overlap_10,
-    overlap_20,
-    spearman,
-    n
-from examples_averaged
-where level != other_level;
+from examples_averaged;
 
 comment on view level_overlaps is
 'run x method x level x other level. Mean agreement between two levels under the same seed, over n

@@ -58,7 +58,7 @@ ordered as (
     from ranked
 ),
 
-summarised as materialized (
+summarised as (
     select
         run_id,
         level,
@@ -79,36 +79,66 @@ summarised as materialized (
     from ordered
 ),
 
+-- Lists are unnested twice, not joined with themselves, so that filters by run reach the files.
+grouped as (
+    select
+        run_id,
+        example_id,
+        method,
+        token_count,
+        list({
+            'level': level,
+            'seed': seed,
+            'shares_tokens': shares_tokens,
+            'centred_ranks': centred_ranks,
+            'squared_norm': squared_norm,
+            'top_5': top_5,
+            'top_10': top_10,
+            'top_20': top_20
+        }) as attributions
+    from summarised
+    group by run_id, example_id, method, token_count
+),
+
+sided as (
+    select
+        *,
+        unnest(attributions) as one
+    from grouped
+),
+
 paired as (
     select
-        one.run_id,
-        one.level,
-        one.example_id,
-        one.method,
-        one.seed,
-        other.level as other_level,
-        other.seed as other_seed,
-        one.token_count::bigint as token_count,
-        one.top_5 & other.top_5 as common_5,
-        one.top_10 & other.top_10 as common_10,
-        one.top_20 & other.top_20 as common_20,
-        list_dot_product(one.centred_ranks, other.centred_ranks) as product,
-        one.squared_norm * other.squared_norm as squared_norms
-    from summarised as one
-    inner join summarised as other
-        on
-            one.run_id = other.run_id
-            and one.example_id = other.example_id
-            and one.method = other.method
-            and one.token_count = other.token_count
-            and (one.level, one.seed) >= (other.level, other.seed)
-            -- Tokens of another tokenizer are not those of level 0.
-            and (one.level = other.level or (one.shares_tokens and other.shares_tokens))
-            -- Its scores are computed from those of level 0, so levels agree by construction.
-            and (
-                one.method != 'difference_shap'
-                or (one.level = other.level and one.seed != other.seed)
-            )
+        * exclude (attributions),
+        unnest(attributions) as other
+    from sided
+),
+
+compared as (
+    select
+        run_id,
+        one['level'] as level,
+        example_id,
+        method,
+        one['seed'] as seed,
+        other['level'] as other_level,
+        other['seed'] as other_seed,
+        token_count::bigint as token_count,
+        one['top_5'] & other['top_5'] as common_5,
+        one['top_10'] & other['top_10'] as common_10,
+        one['top_20'] & other['top_20'] as common_20,
+        list_dot_product(one['centred_ranks'], other['centred_ranks']) as product,
+        one['squared_norm'] * other['squared_norm'] as squared_norms
+    from paired
+    where
+        (one['level'], one['seed']) >= (other['level'], other['seed'])
+        -- Tokens of another tokenizer are not those of level 0.
+        and (one['level'] = other['level'] or (one['shares_tokens'] and other['shares_tokens']))
+        -- Its scores are computed from those of level 0, so levels agree by construction.
+        and (
+            method != 'difference_shap'
+            or (one['level'] = other['level'] and one['seed'] != other['seed'])
+        )
 )
 
 select
@@ -125,7 +155,7 @@ select
     bit_count(common_20) / least(20, token_count) as overlap_20,
     -- Pearson's correlation of average ranks; undefined if all scores of one attribution are equal.
     case when squared_norms > 0 then product / sqrt(squared_norms) end as spearman
-from paired;
+from compared;
 
 comment on view attribution_pairs is
 'run x level x example x method x seed x other level x other seed. Agreement of two attributions
