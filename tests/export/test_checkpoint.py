@@ -1,47 +1,33 @@
 """A model that is saved without layers and loaded again equals the model run without them."""
 
-import copy
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
     DynamicCache,
     GenerationConfig,
-    PreTrainedModel,
 )
 
-from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
-from prunelake.models.compact import save_compact
 from prunelake.models.decoder.decoder_map import decoder_blocks
 from prunelake.models.decoder.placeholders import placeholder_layers
-from prunelake.models.loading import load_model
-from prunelake.models.removal import removed, zero_out
-from prunelake.models.sources import resolve_model
+from prunelake.models.removal import removed
 from prunelake.spec import Unit
+from tests.support.saved_models import Layers, generated, logits_of, prompts, read, round_trip, save
 from tests.support.tiny_models import (
-    FAMILIES,
     LAYER_COUNT,
-    SHORT_FAMILIES,
     UNITS,
-    VOCABULARY,
     family_cases,
     tiny_model,
 )
-from tests.support.tiny_tokenizer import tiny_tokenizer
 
-Layers = tuple[int, ...]
 KINDS = ("portable", "compact")
 CHOICES: dict[str, Layers] = {
     "block 0": (0, 3),
@@ -49,74 +35,6 @@ CHOICES: dict[str, Layers] = {
     "all": tuple(range(LAYER_COUNT)),
 }
 SLIDING: dict[str, Layers] = {**CHOICES, "all of one type": (0, 1, 2, 3)}
-NEW_TOKENS = 8
-GREEDY = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "pad_token_id": 0}
-
-
-def save(
-    model: PreTrainedModel, layers: Layers, kind: str, folder: Path, unit: Unit = "attention"
-) -> None:
-    folder.mkdir()
-    if kind == "compact":
-        save_compact(model, layers, folder, unit)
-    else:
-        zeroed = copy.deepcopy(model)
-        zero_out(zeroed, layers, unit)
-        zeroed.save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-
-
-def read(folder: Path, kind: str) -> PreTrainedModel:
-    if kind == "compact":
-        return load_model(resolve_model(str(folder), folder.parent)).model
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return model
-
-
-def prompts(*lengths: int) -> list[Tensor]:
-    seeded = torch.Generator().manual_seed(1)
-    return [torch.randint(3, VOCABULARY, (length,), generator=seeded) for length in lengths]
-
-
-@torch.inference_mode()
-def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    logits: Tensor = model(input_ids=ids, use_cache=False).logits
-    return logits
-
-
-def continued(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    """The most likely next tokens, each from a separate pass over all tokens before it."""
-    ids = ids[None]
-    for _ in range(NEW_TOKENS):
-        ids = torch.cat([ids, logits_of(model, ids)[:, -1:].argmax(-1)], dim=1)
-    return ids[0, -NEW_TOKENS:]
-
-
-def generated(model: PreTrainedModel, rows: list[Tensor], **options: object) -> Tensor:
-    """The next tokens by the model's own `generate`, from rows that are padded on the left."""
-    longest = max(len(row) for row in rows)
-    ids = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0)) for row in rows])
-    sizes = torch.tensor([len(row) for row in rows])
-    mask = (torch.arange(longest) >= longest - sizes[:, None]).long()
-    model.generation_config = GenerationConfig(
-        **GREEDY, **options
-    )  # the model's own configuration would stop early
-    generate: Any = model.generate
-    tokens: Tensor = generate(ids, attention_mask=mask)
-    return tokens[:, longest:]
-
-
-def round_trip(
-    model: PreTrainedModel, layers: Layers, kind: str, folder: Path, unit: Unit = "attention"
-) -> tuple[PreTrainedModel, Callable[[list[Tensor]], Tensor]]:
-    """The model loaded again, and a function that gives the expected next tokens of prompts."""
-    save(model, layers, kind, folder, unit)
-
-    def expected(rows: list[Tensor]) -> Tensor:
-        with removed(model, layers, unit):
-            return torch.stack([continued(model, row) for row in rows])
-
-    return read(folder, kind), expected
 
 
 @pytest.mark.parametrize(
@@ -228,44 +146,6 @@ def test_a_compact_checkpoint_holds_only_the_remaining_weights(
     assert sum(weight.numel() for weight in stored.values()) == again.num_parameters()
 
 
-@pytest.mark.parametrize(("family", "unit"), family_cases(("attention",), ("mlp",), ("block",)))
-def test_transformers_refuses_a_compact_checkpoint(family: str, unit: Unit, tmp_path: Path) -> None:
-    model = tiny_model(family)
-    save(model, (0, 3), "compact", tmp_path / "saved", unit)
-    for plain in (AutoConfig, AutoModelForCausalLM):
-        with pytest.raises(
-            ValueError,
-            match="model type `prunelake_compact: no transformers loads it; take prunelake",
-        ):
-            plain.from_pretrained(tmp_path / "saved")
-    # A model's own class only warns of the model type, and then finds no file of weights.
-    with pytest.raises(OSError, match=r"no file named model\.safetensors"):
-        type(model).from_pretrained(tmp_path / "saved")
-
-
-@pytest.mark.parametrize("family", SHORT_FAMILIES)
-def test_transformers_has_no_configuration_without_attention(family: str) -> None:
-    # Once this fails, transformers may be able to load compact checkpoints of this family.
-    config = FAMILIES[family]()
-    config.per_layer_config = {0: {"skip": ["attention"]}}
-    assert config.per_layer_config[0].skip == ["attention"]
-    model = AutoModelForCausalLM.from_config(config)
-    assert model.num_parameters() == tiny_model(family).num_parameters()
-
-
-def test_a_compact_model_is_saved_by_save_compact_only(tmp_path: Path) -> None:
-    again, _ = round_trip(tiny_model("llama"), (0, 3), "compact", tmp_path / "saved")
-    with pytest.raises(UnsupportedModel, match=r"models\.compact\.save_compact"):
-        again.save_pretrained(tmp_path / "again")
-    assert not (tmp_path / "again").exists()
-    save(again, (1,), "compact", tmp_path / "again")
-    twice = read(tmp_path / "again", "compact")
-    assert placeholder_layers(twice) == (0, 1, 3)
-    with removed(again, [1]):
-        wanted = logits_of(again, prompts(7)[0][None])
-    assert torch.equal(logits_of(twice, prompts(7)[0][None]), wanted)
-
-
 def test_attention_and_mlp_may_be_removed_one_after_the_other(tmp_path: Path) -> None:
     model = tiny_model("olmo2")
     without_attention, _ = round_trip(model, (0, 3), "compact", tmp_path / "first")
@@ -310,45 +190,3 @@ def test_the_number_format_is_kept(dtype: torch.dtype, tmp_path: Path) -> None:
     assert {weight.dtype for weight in stored.values()} == {dtype}
     config = json.loads((tmp_path / "saved" / "config.json").read_text())["config"]
     assert config["dtype"] == str(dtype).split(".")[1]
-
-
-def test_a_missing_weight_of_a_compact_checkpoint_is_an_error(tmp_path: Path) -> None:
-    save(tiny_model("llama"), (0,), "compact", tmp_path / "saved")
-    file = tmp_path / "saved" / "compact.safetensors"
-    weights = load_file(file)
-    del weights["model.layers.1.self_attn.q_proj.weight"]
-    save_file(weights, file)
-    with pytest.raises(ModelNotFound, match=r"lacks 1 weights, first model\.layers\.1\.self_attn"):
-        read(tmp_path / "saved", "compact")
-
-
-def test_a_compact_checkpoint_may_consist_of_several_files(tmp_path: Path) -> None:
-    again, _ = round_trip(tiny_model("llama"), (0,), "compact", tmp_path / "saved")
-    file = tmp_path / "saved" / "compact.safetensors"
-    weights = [*load_file(file).items()]
-    file.unlink()
-    for number, part in enumerate((weights[:9], weights[9:])):
-        save_file(dict(part), file.with_name(f"compact-0000{number + 1}-of-00002.safetensors"))
-    ids = prompts(7)[0][None]
-    assert torch.equal(logits_of(read(file.parent, "compact"), ids), logits_of(again, ids))
-    file.with_name("compact-00002-of-00002.safetensors").unlink()
-    with pytest.raises(ModelNotFound, match="lacks"):
-        read(file.parent, "compact")
-
-
-@pytest.mark.parametrize(
-    ("config", "problem"),
-    [
-        ("{}", r"config\.json cannot be read"),
-        ('{"model_type": "abacus"}', "has the type 'abacus', which transformers .* does not know"),
-    ],
-)
-def test_a_compact_checkpoint_of_an_unknown_model_is_refused(
-    config: str, problem: str, tmp_path: Path
-) -> None:
-    save(tiny_model("llama"), (0,), "compact", tmp_path / "saved")
-    marker = json.loads((tmp_path / "saved" / "config.json").read_text())
-    marker["config"] = json.loads(config)
-    (tmp_path / "saved" / "config.json").write_text(json.dumps(marker))
-    with pytest.raises(ModelError, match=problem):
-        resolve_model(str(tmp_path / "saved"), tmp_path)

@@ -96,7 +96,7 @@ def test_a_checkpoint_with_other_logits_is_not_kept(
                 if isinstance(layer, DynamicLayer) and layer.values is not None:
                     layer.values.zero_()
 
-        monkeypatch.setattr("prunelake.models.decoder.placeholders._extend_cache", spoil)
+        monkeypatch.setattr("prunelake.models.decoder.modeling_prunelake.extend_cache", spoil)
         comparison = "with a cache"
     assert export(monkeypatch, "tiny", "--level", "2", "--kind", kind, "--out", "out") == 1
     assert f"error: LlamaForCausalLM {comparison}: a logit" in capsys.readouterr().err

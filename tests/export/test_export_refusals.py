@@ -45,6 +45,7 @@ def test_an_impossible_request_is_refused_in_one_line(
     [
         (["--max-shard-size", "many"], "--max-shard-size many: give a size such as 5GB"),
         (["--quantize", "q8_0"], "--quantize q8_0 is a number format of GGUF; give --kind gguf"),
+        (["--with-code"], "--with-code is for --kind compact; a portable checkpoint needs no code"),
         (["--kind", "gguf", "--level", "2"], "llama.cpp reads the size of a head from block 0"),
         (["--kind", "nemotron-nas", "--level", "2"], "vLLM starts the sum of its blocks' outputs"),
     ],

@@ -10,7 +10,7 @@ from transformers.models.auto import AutoModelForCausalLM
 
 from prunelake.errors import UnknownLayer, UnsupportedModel
 from prunelake.models.decoder.decoder_map import decoder_blocks, removable_parts
-from prunelake.models.decoder.placeholders import AbsentPart, Placeholder
+from prunelake.models.decoder.modeling_prunelake import AbsentPart, Placeholder
 from prunelake.models.loading import check_supported
 from prunelake.models.removal import detached, removed, zero_out
 from prunelake.spec import Unit

@@ -36,6 +36,13 @@ def export(
     quantize: Annotated[
         GgufQuantisation | None, typer.Option(help="With --kind gguf, the format of matrices.")
     ] = None,
+    with_code: Annotated[
+        bool,
+        typer.Option(
+            "--with-code",
+            help="With --kind compact: transformers alone loads it, with trust_remote_code.",
+        ),
+    ] = False,
     dtype: OrderDtypeOption = None,
     run: OrderRunOption = None,
     calibration: CalibrationTextOption = "bundled",
@@ -90,6 +97,7 @@ def export(
         max_shard_size,
         license_name,
         base_model,
+        with_code,
     )
     exported = export_model(request, out, settings, typer.echo)
     pruned, fitted = exported.pruned, exported.calibrator

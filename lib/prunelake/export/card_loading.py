@@ -1,6 +1,11 @@
 """The section of a model card on loading the checkpoint."""
 
-from prunelake.export.tested_versions import MODEL_TYPES, TRANSFORMERS_4
+from prunelake.export.tested_versions import (
+    COMPACT_CODE_TYPES,
+    MODEL_TYPES,
+    TRANSFORMERS_4,
+    oldest_version,
+)
 from prunelake.spec import UNIT_NAMES, CheckpointKind, Unit
 
 GONE: dict[Unit, str] = {
@@ -11,7 +16,19 @@ GONE: dict[Unit, str] = {
 }
 
 
-def loading_section(kind: CheckpointKind, unit: Unit, model_type: str) -> list[str]:
+TRUSTING_CODE = (
+    "```python",
+    "from transformers import AutoModelForCausalLM, AutoTokenizer",
+    "",
+    'model = AutoModelForCausalLM.from_pretrained("FOLDER", trust_remote_code=True)',
+    'tokenizer = AutoTokenizer.from_pretrained("FOLDER", trust_remote_code=True)',
+    "```",
+)
+
+
+def loading_section(
+    kind: CheckpointKind, unit: Unit, model_type: str, with_code: bool
+) -> list[str]:
     """The code that loads a checkpoint, and the parts that it lacks."""
     has_cache = unit not in ("mlp", "expert")
     if kind is CheckpointKind.portable:
@@ -53,16 +70,22 @@ def loading_section(kind: CheckpointKind, unit: Unit, model_type: str) -> list[s
             "vllm serve FOLDER --trust-remote-code",
             "```",
             "",
-            "```python",
-            "from transformers import AutoModelForCausalLM, AutoTokenizer",
-            "",
-            'model = AutoModelForCausalLM.from_pretrained("FOLDER", trust_remote_code=True)',
-            'tokenizer = AutoTokenizer.from_pretrained("FOLDER", trust_remote_code=True)',
-            "```",
+            *TRUSTING_CODE,
             "",
             f"The weights of the removed {UNIT_NAMES[unit]}{cached} are gone. vLLM reads the "
             "folder by its own class DeciLMForCausalLM; this was compared with the source of vLLM, "
             "not tried on a GPU. transformers 4.57 and 5 run the two Python files of this folder.",
+        ]
+    if with_code:
+        return [
+            *TRUSTING_CODE,
+            "",
+            f"The weights of the removed {UNIT_NAMES[unit]}{cached} are gone. The code, "
+            "`modeling_prunelake.py` in this folder, derives from the class of the model in "
+            "transformers; read it before you trust it. PruneLake loads the folder without it.",
+            "",
+            f"Needs transformers {oldest_version(model_type, COMPACT_CODE_TYPES)} or newer, and "
+            "refuses an older one.",
         ]
     return [
         "```python",

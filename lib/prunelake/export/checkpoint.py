@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prunelake.errors import ExportError, UnsupportedModel, one_line
+from prunelake.export.compact_code import add_code, load_by_code
 from prunelake.export.fewer_blocks import model_with_fewer_blocks
 from prunelake.export.gguf_file import write_gguf
 from prunelake.export.nemotron_nas import load_nemotron_nas, save_nemotron_nas
@@ -57,6 +58,7 @@ def write_checkpoint(
     extra_files: Mapping[str, str] = MappingProxyType({}),
     quantisation: GgufQuantisation | None = None,
     max_shard_size: str = MAX_SHARD_SIZE,
+    with_code: bool = False,
 ) -> int:
     """Write a model without a unit of `layers` to the new folder `out`; return its weight bytes.
 
@@ -79,11 +81,12 @@ def write_checkpoint(
         extra_files: the texts of further files, by name.
         quantisation: the number format of the matrices in a GGUF file, if not `dtype`.
         max_shard_size: the largest file of weights, such as `5GB`; GGUF has a single file.
+        with_code: whether a compact checkpoint has the code by which transformers loads it.
 
     Raises:
         ExportError: `out` exists or cannot be written, or the checkpoint computes other logits.
         ModelError: as `load_model`, or as `smaller_model`.
-        UnsupportedModel: as `write_gguf` or `save_nemotron_nas`, for these kinds.
+        UnsupportedModel: as `write_gguf`, `save_nemotron_nas` or `add_code`.
     """
     check_output_folder(out)
     loaded = load_model(source, dtype, device)
@@ -111,10 +114,14 @@ def write_checkpoint(
             loaded.tokenizer.save_pretrained(folder)
             if kind is not CheckpointKind.compact:
                 add_older_names(folder, loaded.tokenizer)
+            elif with_code:
+                add_code(folder, loaded.model, loaded.tokenizer)
         _write_texts(folder, {**extra_files, "README.md": card})
         del loaded  # two models may not fit into memory
         if kind is CheckpointKind.nemotron_nas:
             written = load_nemotron_nas(folder, dtype=weight_dtype(dtype)).eval()
+        elif with_code:
+            written = load_by_code(folder, weight_dtype(dtype)).eval()
         else:
             written = load_model(replace(source, folder=folder), dtype, device).model
         name = source.architecture

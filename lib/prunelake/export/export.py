@@ -54,6 +54,7 @@ class ExportRequest:
     - `quantisation`: the number format of the matrices in a GGUF file, if not `dtype`.
     - `max_shard_size`: the largest file of weights, such as `5GB`.
     - `license`, `base_model`: for the metadata of the card, if the model does not state them.
+    - `with_code`: whether a compact checkpoint has the code by which transformers loads it.
     - `calibrator`: one of `schema.calibrators.CALIBRATOR_NAMES`, to be written beside the weights.
     """
 
@@ -69,6 +70,7 @@ class ExportRequest:
     max_shard_size: str = MAX_SHARD_SIZE
     license: str = ""
     base_model: str = ""
+    with_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,11 @@ def export_model(
         raise ExportError(
             f"--quantize {request.quantisation} is a number format of GGUF; give --kind gguf, or "
             "quantise the checkpoint with a tool of its runtime"
+        )
+    if request.with_code and request.kind is not CheckpointKind.compact:
+        raise ExportError(
+            f"--with-code is for --kind compact; a {request.kind} checkpoint needs no code of "
+            "PruneLake"
         )
     if strategy.unit == "expert" and request.kind is not CheckpointKind.portable:
         raise ExportError(
@@ -172,7 +179,15 @@ def export_model(
     found = model_origin(request.model, settings.cache.expanduser())
     origin = ModelOrigin(request.base_model or found.base_model, request.license or found.license)
     card = render_model_card(
-        pruned, request.kind, runs, metrics, costs, origin, request.quantisation, text
+        pruned,
+        request.kind,
+        runs,
+        metrics,
+        costs,
+        origin,
+        request.quantisation,
+        text,
+        request.with_code,
     )
     extra_files = {}
     if calibrator is not None:
@@ -189,5 +204,6 @@ def export_model(
         extra_files=extra_files,
         quantisation=request.quantisation,
         max_shard_size=request.max_shard_size,
+        with_code=request.with_code,
     )
     return ExportResult(pruned, weight_bytes, missing_evaluation(pruned, runs), calibrator)

@@ -82,6 +82,7 @@ def render_model_card(
     origin: ModelOrigin = UNKNOWN_ORIGIN,
     quantisation: GgufQuantisation | None = None,
     text: TableRow | None = None,
+    with_code: bool = False,
 ) -> str:
     """The text of README.md.
 
@@ -94,6 +95,7 @@ def render_model_card(
         origin: the base model and the licence for the card's metadata, where they are known.
         quantisation: the number format of the matrices in a GGUF file, if it is not the model's.
         text: the row of `run_lookup.level_text` of these runs; None without measured texts.
+        with_code: whether a compact checkpoint has the code by which transformers loads it.
     """
     base = pruned.reference.removeprefix("hub:").partition("@")[0]
     base_model = origin.base_model or (base if pruned.reference.startswith("hub:") else "")
@@ -133,7 +135,7 @@ def render_model_card(
             "",
             "## Load it",
             "",
-            *loading_section(kind, pruned.unit, pruned.model_type),
+            *loading_section(kind, pruned.unit, pruned.model_type, with_code),
             "",
             "## Evaluation",
             "",

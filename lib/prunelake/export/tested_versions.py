@@ -1,4 +1,4 @@
-"""The versions of transformers that read portable checkpoints. Nothing here loads torch."""
+"""The versions of transformers that read exported checkpoints. Nothing here loads torch."""
 
 TRANSFORMERS_4 = "4.57.3"
 MODEL_TYPES = (
@@ -12,3 +12,12 @@ MODEL_TYPES = (
     "qwen3",
 )
 """The model types whose logits were equal, by `benchmarks.transformers_versions`."""
+
+COMPACT_CODE_TYPES = tuple(name for name in MODEL_TYPES if name != "gpt_neox")
+"""The same for compact checkpoints with code. In transformers 4, a weight of GPT-NeoX has another
+name."""
+
+
+def oldest_version(model_type: str, tested: tuple[str, ...]) -> str:
+    """The oldest transformers that reads a model of this type."""
+    return TRANSFORMERS_4 if model_type in tested else "5"

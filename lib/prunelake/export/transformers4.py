@@ -33,11 +33,22 @@ def add_older_names(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     if config.get("model_type") not in (*MODEL_TYPES, "nemotron-nas"):  # a Llama
         return
     _write(file, config | older_rope(config))
+    # AutoTokenizer takes another class for some model types, and would ask to run code for others.
+    is_type = config["model_type"] in MODEL_TYPES
+    write_older_tokenizer(folder, tokenizer, AutoTokenizer if is_type else PreTrainedTokenizerFast)
+
+
+def write_older_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase, reader: Any) -> None:
+    """Name a class of tokenizer that both versions know, if `reader` then splits texts as before.
+
+    Args:
+        folder: holds the tokenizer.
+        tokenizer: the tokenizer that was saved there.
+        reader: the class by which transformers 4 reads it.
+    """
     file = folder / "tokenizer_config.json"
     before = file.read_text(encoding="utf-8")
     _write(file, _older_tokenizer(json.loads(before)))
-    # The first takes another class for some model types, and would ask to run code for the others.
-    reader = AutoTokenizer if config["model_type"] in MODEL_TYPES else PreTrainedTokenizerFast
     if reader.from_pretrained(folder).encode(SAMPLE) != tokenizer.encode(SAMPLE):
         file.write_text(before, encoding="utf-8")
 

@@ -20,18 +20,22 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from prunelake.errors import ModelNotFound, UnsupportedModel
-from prunelake.models.decoder.placeholders import AbsentPart, replace_with_placeholders
+from prunelake.models.decoder.modeling_prunelake import AbsentPart
+from prunelake.models.decoder.placeholders import replace_with_placeholders
 from prunelake.models.model_class import auto_class, model_class, model_from_config
 
 COMPACT_MODEL_TYPE = "prunelake_compact"
 """How the model type in config.json of a compact checkpoint begins. transformers does not know this
 type; for a type that it knows it would fill in random weights for the absent modules."""
 
-COMPACT_MODEL_TYPE_AND_REMEDY = (
-    f"{COMPACT_MODEL_TYPE}: no transformers loads it; take prunelake.models.loading.load_model, or "
-    "export it with --kind portable or nemotron-nas"
+REFUSED_CONFIGURATION_FILE = (
+    "config.(this is a compact checkpoint of PruneLake, and transformers cannot load it without "
+    "PruneLake; load it with prunelake.models.loading.load_model, or export it again with "
+    "--with-code or --kind portable).json"
 )
-"""The model type with the remedy: transformers quotes it in its error, and advises an upgrade."""
+"""A name among `configuration_files` in config.json, where transformers looks for the file of its
+version. It quotes this text as an invalid version, and reads nothing. An unknown model type alone
+would let it advise an upgrade."""
 
 
 def read_config(folder: Path, trust_remote_code: bool = False) -> PretrainedConfig:

@@ -4,14 +4,16 @@ import json
 from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import save_torch_state_dict
 from transformers import PreTrainedModel
 
-from prunelake.models.checkpoints import COMPACT_MODEL_TYPE_AND_REMEDY
+from prunelake.models.checkpoints import COMPACT_MODEL_TYPE, REFUSED_CONFIGURATION_FILE
 from prunelake.models.decoder.block_parts import block_norms
 from prunelake.models.decoder.decoder_map import decoder_blocks
-from prunelake.models.decoder.placeholders import AbsentPart, absent_parts, check_not_shared
+from prunelake.models.decoder.modeling_prunelake import AbsentPart
+from prunelake.models.decoder.placeholders import absent_parts, check_not_shared
 from prunelake.models.decoder.selection import blocks_without_norms, selected_absent_parts
 from prunelake.spec import Unit
 
@@ -25,9 +27,9 @@ def save_compact(
 ) -> None:
     """Save a model without a unit of `layers`, and without the modules that it lacks already.
 
-    `loading.load_model` loads it. transformers alone refuses it, by the model type in config.json
-    and, for the model's own class, by the file name of the weights; otherwise it would fill in
-    random weights.
+    `loading.load_model` loads it. transformers alone refuses it, by `configuration_files` in
+    config.json; otherwise it would fill in random weights. `export.compact_code` adds code by which
+    transformers loads it. By the file name of the weights, the model's own class refuses that, too.
 
     Raises:
         UnknownLayer, UnsupportedModel: as `removal.removed`.
@@ -46,7 +48,10 @@ def save_compact(
         if index in without_norms:
             left_out |= {id(norm) for norm in block_norms(block.module).values()}
     prefixes = tuple(f"{name}." for name, module in model.named_modules() if id(module) in left_out)
-    weights = {k: v for k, v in model.state_dict().items() if not k.startswith(prefixes)}
+    tied: Any = model.all_tied_weights_keys  # transformers 4 looks for the names that remain
+    weights = {
+        k: v for k, v in model.state_dict().items() if not k.startswith(prefixes) and k not in tied
+    }
     save_torch_state_dict(
         weights,
         folder,
@@ -57,7 +62,8 @@ def save_compact(
     config = json.loads(model.config.to_json_string())
     config |= {"architectures": [type(model).__name__], "dtype": str(model.dtype).split(".")[-1]}
     marker = {
-        "model_type": COMPACT_MODEL_TYPE_AND_REMEDY,
+        "model_type": COMPACT_MODEL_TYPE,
+        "configuration_files": [REFUSED_CONFIGURATION_FILE],
         "loads_with": "prunelake.models.loading.load_model",
         "absent_attention": sorted({part.block for part in absent if part.kind == "attention"}),
         "absent_mlp": sorted({part.block for part in absent if part.kind in ("mlp", "experts")}),

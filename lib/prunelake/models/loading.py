@@ -17,6 +17,7 @@ from prunelake.models.checkpoints import (
     load_compact,
     load_complete_model,
     quiet_transformers,
+    read_config,
     skeleton,
 )
 from prunelake.models.decoder.decoder_probe import probe_decoder
@@ -181,8 +182,10 @@ def _read_unchanged_tokenizer(
     problem = "it knows no word"
     try:
         with quiet_transformers():
+            # transformers alone refuses to read the configuration of a compact checkpoint.
+            config = read_config(folder) if is_compact(folder) else None
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                folder, trust_remote_code=trust_remote_code
+                folder, config=config, trust_remote_code=trust_remote_code
             )
         # Without its files, transformers makes a tokenizer of some models that knows no word.
         if tokenizer.encode("Earth") != tokenizer.encode("water"):

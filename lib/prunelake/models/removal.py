@@ -23,10 +23,7 @@ from prunelake.models.decoder.calls import (
 from prunelake.models.decoder.decoder_map import decoder_blocks
 from prunelake.models.decoder.decoder_probe import PROBE_SHAPE, probe_decoder
 from prunelake.models.decoder.experts import without_experts
-from prunelake.models.decoder.placeholders import (
-    check_not_shared,
-    replace_with_placeholders,
-)
+from prunelake.models.decoder.placeholders import check_not_shared, replace_with_placeholders
 from prunelake.models.decoder.selection import (
     blocks_without_norms,
     selected_absent_parts,

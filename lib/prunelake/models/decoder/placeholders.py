@@ -1,86 +1,22 @@
-"""Placeholders for removed modules: they have no weights and take no space in the KV cache."""
+"""Put placeholders in the place of modules of a model, and the modules back."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from transformers import Cache, PreTrainedModel
-from transformers.cache_utils import DummyLayer, DynamicLayer, LinearAttentionCacheLayerMixin
+from torch import nn
+from transformers import PreTrainedModel
 
 from prunelake.errors import UnsupportedModel
 from prunelake.models.decoder.block_parts import BlockPart, Kind, block_norms
-from prunelake.models.decoder.calls import first_value, with_first_value
 from prunelake.models.decoder.decoder_map import DecoderBlock, decoder_blocks
-
-
-class ZeroWidthCacheLayer(DynamicLayer):
-    """The cache layer of a removed attention: it counts the tokens, in keys of width 0.
-
-    Models ask the first layer of a cache for its number of tokens, and a plain DynamicLayer with
-    empty keys answers 0.
-    """
-
-    def get_seq_length(self) -> int:
-        """The number of tokens that this layer has seen."""
-        return 0 if self.keys is None else self.keys.shape[-2]
-
-
-@dataclass(frozen=True)
-class AbsentPart:
-    """A part that a model lacks, as a compact checkpoint stores it.
-
-    - `block`: the index of its block in the model's list.
-    - `name`: its name within the block.
-    - `extras`: the number of values behind its output in a tuple; None for a plain tensor.
-    - `width`: the width of its output.
-    - `is_list`: the values are a list in place of a tuple.
-    """
-
-    block: int
-    name: str
-    kind: Kind
-    extras: int | None
-    width: int
-    is_list: bool = False
-
-
-class Placeholder(nn.Module):
-    """Adds zero to the residual stream, like a part whose output weights are zero.
-
-    `decoder_map` finds it by its kind.
-    """
-
-    def __init__(self, absent: AbsentPart) -> None:
-        super().__init__()
-        self.absent = absent
-        self.part_kind = absent.kind
-
-    def forward(self, hidden_states: Tensor, *further: Any, **named: Any) -> Any:
-        """Zeros in the shape of the part's output, in its form; a recurrent state is handed on."""
-        if self.absent.kind == "attention":
-            caches = [value for value in (*further, *named.values()) if isinstance(value, Cache)]
-            for cache in caches:
-                _extend_cache(cache, self.absent.block, hidden_states)
-        shape = (*hidden_states.shape[:-1], self.absent.width)
-        return self._in_form(hidden_states.new_zeros(shape), named.get("state"))
-
-    def _in_form(self, added: Tensor, state: Any = None) -> Any:
-        if self.absent.extras is None:
-            return added
-        values = [added, *[state] * self.absent.extras]
-        return values if self.absent.is_list else tuple(values)
-
-
-class ResidualPlaceholder(Placeholder):
-    """The placeholder of a part that adds its argument `residual` itself."""
-
-    def forward(self, hidden_states: Tensor, residual: Tensor, *further: Any, **named: Any) -> Any:
-        """The residual, in the form of the part's output."""
-        super().forward(hidden_states, *further, **named)
-        return self._in_form(residual)
+from prunelake.models.decoder.modeling_prunelake import (
+    AbsentPart,
+    Placeholder,
+    ResidualPlaceholder,
+    silence,
+)
 
 
 @dataclass(frozen=True)
@@ -182,35 +118,10 @@ def placeholder_layers(model: PreTrainedModel, kind: Kind = "attention") -> tupl
 
 
 def _silence(part: BlockPart, absent: AbsentPart) -> Replacement:
-    """Let a part add nothing, though it computes what another layer reads."""
     module: Any = part.module
-    forward = module.forward
-
-    def add_nothing(*args: Any, **kwargs: Any) -> Any:
-        output = forward(*args, **kwargs)
-        return with_first_value(output, torch.zeros_like(first_value(output)))
+    silence(module, absent)
 
     def undo() -> None:
         del module.forward, module.absent
 
-    module.forward, module.absent = add_nothing, absent
     return Replacement(module, undo)
-
-
-def _extend_cache(cache: Cache, layer: int, hidden_states: Tensor) -> None:
-    """Count the tokens of `hidden_states` [rows, tokens, width] in one layer of a cache."""
-    if cache.layer_class_to_replicate is not None:  # a cache that grows layer by layer
-        while len(cache.layers) <= layer:
-            cache.layers.append(cache.layer_class_to_replicate())
-    cache_layer = cache.layers[layer]
-    if isinstance(cache_layer, DummyLayer):  # of a layer that reads the keys of another one
-        return
-    rows, tokens, _ = hidden_states.shape
-    # Static and sliding layers count their tokens themselves. A layer that also holds a recurrent
-    # state counts the tokens of its keys, so it gets keys of the least width.
-    has_state = isinstance(cache_layer, LinearAttentionCacheLayerMixin)
-    is_growing = isinstance(cache_layer, DynamicLayer) and not cache_layer.is_sliding
-    if is_growing and not has_state and not isinstance(cache_layer, ZeroWidthCacheLayer):
-        cache.layers[layer] = ZeroWidthCacheLayer()  # type: ignore[no-untyped-call]  # nor is its parent
-    keys = hidden_states.new_zeros(rows, 1, tokens, int(has_state))
-    cache.update(keys, keys, layer)

@@ -8,7 +8,8 @@ from prunelake.errors import UnknownLayer, UnsupportedModel
 from prunelake.models.decoder.block_parts import BlockPart
 from prunelake.models.decoder.decoder_map import decoder_blocks, removable_parts
 from prunelake.models.decoder.decoder_probe import probe_decoder
-from prunelake.models.decoder.placeholders import AbsentPart, absent_parts
+from prunelake.models.decoder.modeling_prunelake import AbsentPart
+from prunelake.models.decoder.placeholders import absent_parts
 from prunelake.spec import Unit
 
 

@@ -1,0 +1,103 @@
+"""Compare compact checkpoints with code in this transformers and in another version.
+
+    python -m venv /tmp/tf4
+    /tmp/tf4/bin/pip install torch transformers==4.57.3
+    python -m benchmarks.compact_code /tmp/tf4/bin/python
+
+Each family of the tests is a tiny random model without two of its attention layers, MLPs or blocks,
+with tied and untied embeddings. `--model REFERENCE` adds a real model without 8 attention layers.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prunelake.export.checkpoint import write_checkpoint
+from prunelake.models.loading import load_model
+from prunelake.models.removal import removed
+from prunelake.models.sources import ModelSource, resolve_model
+from prunelake.spec import CheckpointKind, Unit
+from tests.support.tiny_models import FAMILIES, UNITS, tiny_model
+from tests.support.tiny_tokenizer import tiny_tokenizer
+
+GREEDY: dict[str, Any] = {"max_new_tokens": 10, "do_sample": False, "pad_token_id": 0}
+READER = """
+import sys, torch, transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+transformers.logging.set_verbosity_error()
+for folder in sys.argv[1:]:
+    name, given = folder.rpartition("/")[2], torch.load(folder + "/expected.pt")
+    ids, mask, greedy = given["ids"], given["mask"], given["greedy"]
+    try:
+        load = AutoModelForCausalLM.from_pretrained
+        model = load(folder, trust_remote_code=True, dtype=torch.float32).eval()
+        with torch.inference_mode():
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            equal = True
+            for options in ({}, {"cache_implementation": "static"}, {"use_cache": False}):
+                tokens = model.generate(ids, attention_mask=mask, **greedy, **options)
+                equal = equal and torch.equal(tokens, given["tokens"])
+        difference = f"{float((logits - given['logits']).abs().max()):.3g}"
+    except ImportError as error:
+        difference, equal = f"refused: {error}", "-"
+    print(f"| {transformers.__version__} | {name} | {difference} | {equal} |", flush=True)
+"""
+
+
+@torch.inference_mode()
+def checkpoint(source: ModelSource, layers: list[int], unit: Unit, out: Path) -> Path:
+    """A checkpoint, beside it the logits and the tokens of the pruned model for padded prompts."""
+    write_checkpoint(source, layers, CheckpointKind.compact, out, "", unit=unit, with_code=True)
+    model = load_model(source).model
+    ids = (torch.arange(24) * 13 % 90 + 3).reshape(2, 12)
+    mask = torch.ones_like(ids)
+    mask[0, :3] = 0
+    greedy = GREEDY | {"eos_token_id": None}
+    with removed(model, layers, unit):
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        generate: Any = model.generate
+        tokens = generate(ids, attention_mask=mask, use_cache=False, **greedy)
+    expected = {"ids": ids, "mask": mask, "greedy": greedy, "logits": logits, "tokens": tokens}
+    torch.save(expected, out / "expected.pt")
+    return out
+
+
+def tiny_checkpoints(folder: Path) -> Iterator[Path]:
+    """A checkpoint of each family and unit; the embeddings of every second one are tied."""
+    for number, family in enumerate(FAMILIES):
+        for place, unit in enumerate(UNITS):
+            own = folder / f"{family}-whole-{unit}"
+            is_tied = (number + place) % 2 == 0
+            tiny_model(family, tie_word_embeddings=is_tied).save_pretrained(own)
+            tiny_tokenizer().save_pretrained(own)
+            source = resolve_model(str(own), folder / "cache")
+            yield checkpoint(source, [0, 3], unit, folder / f"{family}-{unit}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("python", help="the Python of an environment with another transformers")
+    parser.add_argument("--model", help="a model reference")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folders = [*tiny_checkpoints(Path(name))]
+        if arguments.model:
+            source = resolve_model(arguments.model, Path(name) / "cache")
+            folders.append(checkpoint(source, [*range(8)], "attention", Path(name) / "real-8"))
+        print("| transformers | checkpoint | largest difference of a logit | same tokens |")
+        print("| -- | -- | -- | -- |", flush=True)
+        for python in (sys.executable, arguments.python):
+            command = [python, "-c", READER, *map(str, folders)]
+            own = os.environ | {"HF_MODULES_CACHE": f"{name}/modules"}
+            subprocess.run(command, check=True, cwd=name, env=own)
+
+
+if __name__ == "__main__":
+    main()
