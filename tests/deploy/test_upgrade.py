@@ -99,7 +99,8 @@ class Machine:
             entry = "app" if script == "prefect" else "main"
             file = environment / "bin" / script
             file.write_text(
-                f"#!{environment}/bin/python\nfrom {module} import {entry}\n{entry}()\n"
+                f"#!{environment}/bin/python\nfrom {module} import {entry}\n"
+                f"if __name__ == '__main__':\n    {entry}()\n"  # processes import it again
             )
             file.chmod(0o755)
 
