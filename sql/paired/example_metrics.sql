@@ -38,20 +38,28 @@ seeds_averaged as (
     group by run_id, level, example_id, method, operator, variant, kind
 ),
 
-beside_random as (
+rankings as (
     select
         run_id,
         level,
         example_id,
-        method,
         operator,
         variant,
         kind,
-        value,
-        max(value) filter (where method = 'random') over (
-            partition by run_id, level, example_id, operator, variant, kind
-        ) as random_value
+        max(value) filter (where method = 'random') as random_value,
+        -- Both lists have the rows in the same order.
+        list(method) as methods,
+        list(value) as values_of_methods
     from seeds_averaged
+    group by run_id, level, example_id, operator, variant, kind
+),
+
+beside_random as (
+    select
+        * exclude (methods, values_of_methods),
+        unnest(methods) as method,
+        unnest(values_of_methods) as value
+    from rankings
 ),
 
 advantages as (
