@@ -20,9 +20,9 @@ from typing import Any
 import torch
 
 from prunelake.export.checkpoint import write_checkpoint
-from prunelake.models.loading import load_model
+from prunelake.models.loading import ModelSource, load_model
 from prunelake.models.removal import removed
-from prunelake.models.sources import ModelSource, resolve_model
+from prunelake.models.sources import resolve_model
 from prunelake.spec import CheckpointKind, Unit
 from tests.support.tiny_models import FAMILIES, UNITS, tiny_model
 from tests.support.tiny_tokenizer import tiny_tokenizer

@@ -1,3 +1,5 @@
+from functools import partial
+
 import polars as pl
 
 from prunelake.api.queries.row_cache import OVERHEAD, ResultCache, RowCache
@@ -35,5 +37,5 @@ def test_a_result_is_computed_once_and_forgotten_beyond_the_capacity() -> None:
 
     cache = ResultCache(capacity=2)
     for number in (3, 4, 3, 5, 3, 4):
-        assert cache.get(number, lambda number=number: square(number)) == number**2
+        assert cache.get(number, partial(square, number)) == number**2
     assert computed == [3, 4, 5, 4]

@@ -113,7 +113,7 @@ def extend_cache(
     if cache.layer_class_to_replicate is not None:  # a cache that grows layer by layer
         while len(cache.layers) <= layer:
             cache.layers.append(cache.layer_class_to_replicate())
-    cache_layer = cache.layers[layer]
+    cache_layer: Any = cache.layers[layer]  # its class depends on the version of transformers
     if isinstance(cache_layer, getattr(cache_utils, "DummyLayer", ())):
         return  # of a layer that reads the keys of another one
     rows, tokens, _ = hidden_states.shape
@@ -123,7 +123,8 @@ def extend_cache(
     is_growing = isinstance(cache_layer, cache_utils.DynamicLayer)
     is_counting = isinstance(cache_layer, ZeroWidthCacheLayer) or has_state
     if is_growing and not cache_layer.is_sliding and not is_counting:
-        cache.layers[layer] = ZeroWidthCacheLayer()
+        layer_class: Any = ZeroWidthCacheLayer
+        cache.layers[layer] = layer_class()
     keys = hidden_states.new_ones(rows, 1, tokens, int(has_state or not is_growing))
     positions = arguments.get("cache_position")
     cache.update(keys, keys, layer, *([] if positions is None else [{"cache_position": positions}]))
@@ -188,7 +189,8 @@ class CompactForCausalLM(BaseModel):
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """Load the model; missing weights are an error, as transformers would make them random."""
         wants_report = kwargs.pop("output_loading_info", False)
-        model, report = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        model, report = loaded
         if report["missing_keys"]:
             raise ValueError(
                 f"the checkpoint lacks {len(report['missing_keys'])} weights, first "
@@ -196,11 +198,11 @@ class CompactForCausalLM(BaseModel):
             )
         return (model, report) if wants_report else model
 
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """Save the model, for instance after training, in the same form."""
         if kwargs.get("push_to_hub"):
             raise ValueError("save the model to a folder, and upload this folder")
-        super().save_pretrained(save_directory, **kwargs)
+        super().save_pretrained(save_directory, *args, **kwargs)
         folder = Path(save_directory)
         # By their own name, these files would load into a whole model with random weights.
         for file in folder.glob("model*.safetensors*"):
