@@ -1,6 +1,5 @@
 """Views that compare attributions: expected rows by hand; on random rows sets and scipy."""
 
-import math
 import tempfile
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -15,9 +14,7 @@ from scipy.stats import spearmanr
 
 from tests.support.endurance import repeats
 from tests.support.lake_rows import (
-    RUN_NAMES,
     attribution,
-    example,
     rows_of,
     run_row,
     write,
@@ -27,8 +24,6 @@ from tests.support.lake_rows import (
 RUN = run_row("run")
 R = str(RUN["run_id"])
 UP, DOWN = [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]
-NO_NUMBER = "an attribution score is NaN, infinite or missing"
-OTHER_COUNT = "its attribution has another number of tokens than the prompt"
 
 # (level, seed) of a small run.
 LEVELS_AND_SEEDS = list(product(range(3), range(2)))
@@ -243,186 +238,3 @@ def test_pairs_have_the_same_method_example_and_run(tmp_path: Path) -> None:
             "spearman": 1,
         }
     ]
-
-
-def test_agreement_averages_seeds_then_examples(tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        RUN,
-        attributions=[
-            *(attribution(R, 0, "a", UP, seed=seed) for seed in range(3)),
-            *(attribution(R, 1, "a", UP, seed=seed) for seed in range(3)),
-            attribution(R, 0, "b", UP),
-            attribution(R, 1, "b", DOWN),
-        ],
-    )
-    (row,) = rows_of(tmp_path, "from agreement where level = 1")
-    assert row == {
-        "run_id": R,
-        "level": 1,
-        "method": "lime",
-        "overlap_5": 1,
-        "overlap_10": 1,
-        "overlap_20": 1,
-        "spearman": pytest.approx(0, abs=1e-12),
-        "n": 2,
-    }
-
-
-def test_seed_agreement_averages_the_pairs_of_an_example_first(tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        RUN,
-        attributions=[
-            *(attribution(R, 0, "a", UP, seed=seed) for seed in range(3)),
-            attribution(R, 0, "b", UP),
-            attribution(R, 0, "b", DOWN, seed=1),
-            # A single seed has no other seed to agree with.
-            attribution(R, 0, "c", UP),
-            attribution(R, 1, "a", UP),
-        ],
-    )
-    key = {"run_id": R, "method": "lime"}
-    assert rows_of(tmp_path, "from seed_agreement order by level") == [
-        key | {"level": 0, "overlap_10": 1, "spearman": pytest.approx(0, abs=1e-12), "n": 2},
-    ]
-
-
-def test_the_random_ranking_has_no_pairs(tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        RUN,
-        attributions=[
-            attribution(R, level, "a", UP, method=method, seed=seed)
-            for level in (0, 1)
-            for method in ("lime", "random")
-            for seed in (0, 1)
-        ],
-    )
-    for view in (
-        "attribution_pairs",
-        "paired_attributions",
-        "agreement",
-        "seed_agreement",
-        "level_overlaps",
-    ):
-        assert rows_of(tmp_path, f"select distinct method from {view}") == [{"method": "lime"}]
-
-
-def test_difference_shap_has_pairs_of_seeds_but_not_of_levels(tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        RUN,
-        attributions=[
-            attribution(R, level, "a", UP, method=method, seed=seed)
-            for level in (0, 1)
-            for method in ("difference_shap", "leverage_shap")
-            for seed in (0, 1)
-        ],
-    )
-    for view in ("paired_attributions", "agreement", "level_overlaps"):
-        assert rows_of(tmp_path, f"select distinct method from {view}") == [
-            {"method": "leverage_shap"}
-        ]
-    pairs = rows_of(
-        tmp_path,
-        "select level, seed, other_level, other_seed from attribution_pairs "
-        "where method = 'difference_shap' order by level",
-    )
-    assert [tuple(r.values()) for r in pairs] == [(0, 1, 0, 0), (1, 1, 1, 0)]
-    rows = rows_of(tmp_path, "select level, n from seed_agreement where method = 'difference_shap'")
-    assert sorted(tuple(r.values()) for r in rows) == [(0, 1), (1, 1)]
-
-
-@pytest.mark.parametrize(
-    ("scores", "reason"),
-    [
-        ([1.0, math.nan, 2.0], NO_NUMBER),
-        ([1.0, math.inf, 2.0], NO_NUMBER),
-        ([1.0, None, 2.0], NO_NUMBER),
-        ([], NO_NUMBER),
-        (None, NO_NUMBER),
-        ([1.0, 2.0], OTHER_COUNT),
-        ([1.0, 2.0, 3.0, 4.0], OTHER_COUNT),
-    ],
-)
-def test_an_attribution_with_a_problem_is_excluded_and_has_no_pairs(
-    tmp_path: Path, scores: list[float | None] | None, reason: str
-) -> None:
-    write(
-        tmp_path,
-        RUN,
-        examples=[example(R, "a"), example(R, "b")],
-        attributions=[
-            attribution(R, 0, "a", UP),
-            # All its seeds and methods have the same problem, which is one reason.
-            *(
-                attribution(R, 1, "a", [], method, seed) | {"scores": scores}
-                for method in ("lime", "kernel_shap")
-                for seed in (0, 1)
-            ),
-        ],
-    )
-    assert rows_of(tmp_path, "select level, other_level from attribution_pairs") == [
-        {"level": 0, "other_level": 0}
-    ]
-    assert rows_of(tmp_path, "from agreement where level = 1") == []
-    assert rows_of(tmp_path, "from excluded") == [
-        {"run_id": R, "level": 1, "example_id": "a", "reason": reason} | RUN_NAMES
-    ]
-
-
-def test_an_example_may_be_excluded_for_several_reasons(tmp_path: Path) -> None:
-    write_raw(
-        tmp_path,
-        RUN,
-        examples=[example(R, "a")],
-        attributions=[
-            attribution(R, 0, "a", [1, 2]),
-            attribution(R, 0, "a", [1, 2, math.nan], seed=1),
-            attribution(R, 0, "a", UP, seed=2),
-        ],
-    )
-    rows = rows_of(tmp_path, "select example_id, reason from excluded order by reason")
-    assert [r["reason"] for r in rows] == [NO_NUMBER, OTHER_COUNT]
-    # The seed without a problem still counts.
-    assert rows_of(tmp_path, "select seed from paired_attributions") == [{"seed": 2}]
-
-
-def test_different_token_counts_make_no_pair_if_the_prompt_is_unknown(tmp_path: Path) -> None:
-    write_raw(
-        tmp_path,
-        RUN,
-        examples=[example(R, "a", prompt_tokens=[])],
-        attributions=[
-            attribution(R, 0, "a", UP),
-            attribution(R, 1, "a", DOWN),
-            attribution(R, 2, "a", [1, 2]),
-            # The run has no row of this example in `examples`, either.
-            attribution(R, 0, "b", [1, 2]),
-        ],
-    )
-    pairs = rows_of(
-        tmp_path,
-        "select level, other_level from attribution_pairs "
-        "where example_id = 'a' order by level, other_level",
-    )
-    assert [tuple(r.values()) for r in pairs] == [(0, 0), (1, 0), (1, 1), (2, 2)]
-    assert rows_of(tmp_path, "select level from level_overlaps where n = 1 and level = 2") == [
-        {"level": 2}
-    ]
-    assert rows_of(tmp_path, "from excluded") == []
-
-
-def test_token_counts_are_compared_with_the_prompt_of_the_same_run(tmp_path: Path) -> None:
-    write_raw(tmp_path, RUN, examples=[example(R, "a")], attributions=[attribution(R, 0, "a", UP)])
-    other = run_row("other")
-    o = str(other["run_id"])
-    write_raw(
-        tmp_path,
-        other,
-        examples=[example(o, "a", prompt_tokens=["Is", "it?"])],
-        attributions=[attribution(o, 0, "a", [1, 2])],
-    )
-    assert rows_of(tmp_path, "from excluded") == []
-    assert len(rows_of(tmp_path, "from attributions")) == 2
