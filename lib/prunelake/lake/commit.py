@@ -6,8 +6,7 @@ the files of another. No lock is needed.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import polars as pl
@@ -32,7 +31,7 @@ from prunelake.lake.files.manifests import (
 from prunelake.lake.files.paths import SEGMENT_PREFIX
 from prunelake.lake.files.row_checks import row_problems, schema_problem
 from prunelake.lake.read import check_format, has_run, read_content, require_lake, run_commit
-from prunelake.lake.storage.location import Location, storage_clock
+from prunelake.lake.storage.location import Location, storage_clock, write_errors
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.profile_tables import PROFILE_SUBJECT, PROFILE_TABLES, PROFILES
 from prunelake.schema.run_tables import RUN_TABLES
@@ -72,7 +71,7 @@ def write_run(lake: Location, run: Mapping[str, Any], frames: Mapping[str, pl.Da
         CorruptFile: the lake has the run, and a file of it is damaged.
     """
     run_id = _validate(RUN_TABLES, run, frames)
-    with _write_errors(lake, f"run {run_id}", "sweep again"):
+    with write_errors(f"run {run_id} could not be written to {lake}", "sweep again"):
         check_one_format(lake, RUN_TABLES)
         if has_run(lake, run_id):
             return False
@@ -93,7 +92,8 @@ def write_analysis(
     """
     run_id = _validate(ANALYSIS_TABLES, analysis, frames)
     require_lake(lake)
-    with _write_errors(lake, f"the analysis of run {run_id}", "run `prunelake analyse`"):
+    failure = f"the analysis of run {run_id} could not be written to {lake}"
+    with write_errors(failure, "run `prunelake analyse`"):
         commit = run_commit(lake, run_id)
         if commit is None:
             raise LakeError(f"no complete run {run_id!r} in {lake} to be analysed; sweep it first")
@@ -119,7 +119,7 @@ def write_profile(
         CorruptFile: a damaged profile.
     """
     profile_id = _validate(PROFILE_TABLES, profile, frames)
-    with _write_errors(lake, f"profile {profile_id}", "measure again"):
+    with write_errors(f"profile {profile_id} could not be written to {lake}", "measure again"):
         written = _frames(PROFILE_TABLES, profile, frames)
         _commit(lake, PROFILE_TABLES, profile_id, written)
         stored = [m for m in read_group(lake, PROFILE_TABLES).select() if m.run_ids]
@@ -224,14 +224,3 @@ def _has_analysis(lake: Location, run_id: str, version: int) -> bool:
         if damage.group is ANALYSIS_TABLES and run_id in damage.owners:
             retire_manifest(lake, ANALYSIS_TABLES, damage.manifest)
     return False
-
-
-@contextmanager
-def _write_errors(lake: Location, content: str, retry: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise LakeError(
-            f"{content} could not be written to {lake}: {one_line(error)}; make room or fix the "
-            f"permissions and {retry}"
-        ) from error

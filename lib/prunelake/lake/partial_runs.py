@@ -9,20 +9,20 @@ the run is in the lake.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import polars as pl
 
-from prunelake.errors import CorruptFile, LakeError, one_line
+from prunelake.errors import CorruptFile, one_line
 from prunelake.identity import content_hash
 from prunelake.lake.files import parquet
 from prunelake.lake.files.entries import write_files
 from prunelake.lake.files.manifests import ListedFile
 from prunelake.lake.files.paths import SHARDS_FOLDER, ManifestName, data_file
 from prunelake.lake.files.verified import content_problem
-from prunelake.lake.storage.location import Location, delete_folder, list_folder, put
+from prunelake.lake.storage.location import Location, delete_folder, list_folder, put, write_errors
 from prunelake.lake.storage.locks import locked
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import Table
@@ -76,7 +76,7 @@ class PartialRun:
             LakeError: a folder that cannot be written.
         """
         with ExitStack() as stack:
-            with _write_errors(f"the shards of run {self.run_id}", self.lake):
+            with self._write_errors(f"the shards of run {self.run_id}"):
                 lock = self._lock
                 stack.enter_context(locked(lock.parent, lock.name, on_wait=on_wait))
             yield
@@ -111,7 +111,7 @@ class PartialRun:
         Raises:
             LakeError: a folder that cannot be written.
         """
-        with _write_errors(f"shard {name} of run {self.run_id}", self.lake):
+        with self._write_errors(f"shard {name} of run {self.run_id}"):
             files = write_files(
                 self.folder,
                 ManifestName(name, 1),
@@ -170,6 +170,10 @@ class PartialRun:
         """Whether a process has computed a part of the run."""
         return self.folder.is_dir()
 
+    def _write_errors(self, content: str) -> AbstractContextManager[None]:
+        failure = f"{content} could not be written to {self.lake}"
+        return write_errors(failure, "sweep again: finished shards are kept")
+
     @property
     def _lock(self) -> Location:
         # The lock lies beside the folder, because the folder is deleted while the lock is held.
@@ -199,14 +203,3 @@ class PartialRun:
 def _files(shard: Mapping[str, Any]) -> Iterator[tuple[str, ListedFile]]:
     for table, listed in shard["files"].items():
         yield table, ListedFile.model_validate(listed)
-
-
-@contextmanager
-def _write_errors(content: str, lake: Location) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise LakeError(
-            f"{content} could not be written to {lake}: {one_line(error)}; make room or fix the "
-            "permissions and sweep again: finished shards are kept"
-        ) from error

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from prunelake.errors import LakeError, one_line
 from prunelake.lake.files import parquet
 from prunelake.lake.files.entries import commit_manifest, next_name, segment_name, write_files
 from prunelake.lake.files.manifests import Manifest, Owner, StoredManifest
 from prunelake.lake.files.paths import is_segment
 from prunelake.lake.read import LakeContent, read_content
-from prunelake.lake.storage.location import Location
+from prunelake.lake.storage.location import Location, write_errors
 from prunelake.lake.storage.locks import MAINTENANCE_LOCK, locked
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
@@ -37,18 +36,12 @@ def compact(lake: Location) -> tuple[int, int]:
         WrongFormat: a run of another format version.
     """
     before = read_content(lake)
-    try:
-        with locked(lake, MAINTENANCE_LOCK):
-            for group in (RUN_TABLES, ANALYSIS_TABLES):
-                content = read_content(lake)
-                stored = content.runs if group is RUN_TABLES else content.analyses
-                for batch in _merge_batches([m for m in stored if m.run_ids]):
-                    _merge(lake, group, batch)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise LakeError(
-            f"{lake} could not be compacted: {one_line(error)}; it reads as before: make room or "
-            "fix the permissions and compact again"
-        ) from error
+    failure = f"{lake} could not be compacted, and reads as before"
+    with write_errors(failure, "compact again"), locked(lake, MAINTENANCE_LOCK):
+        for group in (RUN_TABLES, ANALYSIS_TABLES):
+            content = read_content(lake)
+            for batch in _merge_batches([m for m in content.group(group) if m.run_ids]):
+                _merge(lake, group, batch)
     return _file_count(before), _file_count(read_content(lake))
 
 

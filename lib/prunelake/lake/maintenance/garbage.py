@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 
-from prunelake.errors import LakeError, one_line
 from prunelake.lake.files.entries import commit_manifest, retire_manifest
 from prunelake.lake.files.manifests import (
     VOID,
@@ -35,6 +34,7 @@ from prunelake.lake.storage.location import (
     delete,
     list_folder,
     storage_clock,
+    write_errors,
     written_at,
 )
 from prunelake.lake.storage.locks import MAINTENANCE_LOCK, locked
@@ -64,31 +64,27 @@ def collect_garbage(lake: Location, grace: timedelta = DEFAULT_GRACE) -> int:
         WrongFormat: a run of another format version.
     """
     content = read_content(lake)
-    try:
-        with locked(lake, MAINTENANCE_LOCK):
-            limit = storage_clock(lake) - grace.total_seconds()
+    failure = f"{lake} could not be cleaned up"
+    with write_errors(failure, "try again"), locked(lake, MAINTENANCE_LOCK):
+        limit = storage_clock(lake) - grace.total_seconds()
 
-            def is_old(path: Location, kept: timedelta = timedelta(0)) -> bool:
-                try:
-                    return written_at(path) <= limit - kept.total_seconds()
-                except FileNotFoundError:
-                    return False
+        def is_old(path: Location, kept: timedelta = timedelta(0)) -> bool:
+            try:
+                return written_at(path) <= limit - kept.total_seconds()
+            except FileNotFoundError:
+                return False
 
-            lost = {run.name for run in find_lost_runs(lake)}
-            # A restored run has its analysis again, and marks hide its retired neighbours.
-            may_be_restored = bool(lost) or any(d.group is RUN_TABLES for d in content.damaged)
-            count = 0
-            for group in TABLE_GROUPS:
-                if not (may_be_restored and group is ANALYSIS_TABLES):
-                    count += _collect_manifests(lake, group, content, is_old)
-                count += _collect_files(lake, group, lost, is_old)
-                if not may_be_restored:
-                    count += _collect_fences(lake, group, partial(is_old, kept=FENCE_GRACE))
-            return count
-    except OSError as error:
-        raise LakeError(
-            f"{lake} could not be cleaned up: {one_line(error)}; fix the permissions and try again"
-        ) from error
+        lost = {run.name for run in find_lost_runs(lake)}
+        # A restored run has its analysis again, and marks hide its retired neighbours.
+        may_be_restored = bool(lost) or any(d.group is RUN_TABLES for d in content.damaged)
+        count = 0
+        for group in TABLE_GROUPS:
+            if not (may_be_restored and group is ANALYSIS_TABLES):
+                count += _collect_manifests(lake, group, content, is_old)
+            count += _collect_files(lake, group, lost, is_old)
+            if not may_be_restored:
+                count += _collect_fences(lake, group, partial(is_old, kept=FENCE_GRACE))
+        return count
 
 
 def unlisted_files(

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 
-from prunelake.errors import CorruptFile, LakeError, one_line
+from prunelake.errors import CorruptFile
 from prunelake.lake.commit import Analyse
 from prunelake.lake.files import parquet
 from prunelake.lake.files.damage import find_damage
@@ -41,6 +41,7 @@ from prunelake.lake.storage.location import (
     move,
     put,
     relative_name,
+    write_errors,
 )
 from prunelake.lake.storage.locks import MAINTENANCE_LOCK, locked
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
@@ -118,14 +119,9 @@ class _QuarantineFolder:
 @contextmanager
 def _maintenance(lake: Location) -> Iterator[None]:
     require_lake(lake)
-    try:
-        with locked(lake, MAINTENANCE_LOCK, wait=False):
-            yield
-    except OSError as error:
-        raise LakeError(
-            f"{lake} could not be repaired: {one_line(error)}; make room or fix the permissions "
-            "and try again"
-        ) from error
+    failure = f"{lake} could not be repaired"
+    with write_errors(failure, "try again"), locked(lake, MAINTENANCE_LOCK, wait=False):
+        yield
 
 
 def _restore_lost_runs(lake: Location) -> list[str]:
