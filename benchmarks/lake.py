@@ -4,8 +4,8 @@
 
 The paper's size: 5 models, 8 tasks, 17 levels, 2 methods and a random ranking, 3 seeds: 0.9 M
 predictions, 0.8 M attributions of 100 tokens. The numbers are drawn, the analysis is real. Larger
-lakes hold 10 and 100 times as many runs and predictions: copies of the first lake under other
-models, without explanations. Writes docs/measurements/lake.md, or lake_publish.md with --no-views.
+lakes hold 10 and 100 times as many runs and predictions, without explanations, in full segments.
+Writes docs/measurements/lake.md, or lake_publish.md with --no-views.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -28,20 +28,26 @@ import polars as pl
 
 from benchmarks.paths import RESULTS
 from prunelake.analysis.analyse import analyse
+from prunelake.api.queries.snapshot import open_snapshot
 from prunelake.identity import content_hash
 from prunelake.lake import commit, read
-from prunelake.lake.files.entries import retire_owner
-from prunelake.lake.files.paths import SNAPSHOT_FILE
+from prunelake.lake.files.entries import (
+    commit_manifest,
+    retire_owner,
+    segment_name,
+    write_files,
+)
+from prunelake.lake.files.manifests import Manifest, Owner
+from prunelake.lake.files.paths import SNAPSHOT_FILE, ManifestName
 from prunelake.lake.files.verified import VERIFIED_FILE
-from prunelake.lake.maintenance.compact import compact
-from prunelake.lake.maintenance.garbage import collect_garbage
-from prunelake.lake.publish import publish
+from prunelake.lake.publish import is_current, publish
 from prunelake.lake.sql.views import connect
-from prunelake.schema.analysis_tables import ANALYSIS_TABLES
+from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
 
 MODELS, TASKS, LEVELS, EXAMPLES, EXPLAINED, TOKENS = 5, 8, 17, 1324, 131, 100
+SEGMENT_RUNS = 44  # a million predictions
 METHODS, SEEDS, OPTIONS = ("kernel_shap", "lime", "random"), (0, 1, 2), 4
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5)
 TARGETS = ("metrics", "deltas", "correlations", "verdicts")
@@ -80,14 +86,16 @@ def run_row(model: int, task: int) -> dict[str, Any]:
     }
 
 
-def random_run(run: dict[str, Any], seed: int, count: int = EXAMPLES) -> dict[str, pl.DataFrame]:
+def random_run(
+    run: dict[str, Any], seed: int, count: int = EXAMPLES, explained: int = EXPLAINED
+) -> dict[str, pl.DataFrame]:
     """Frames of one run whose accuracy, calibration and explanations decay with the level."""
     rng = np.random.default_rng(seed)
     examples = pl.Series("example_id", [f"test:{i}" for i in range(count)])
     gold = rng.integers(OPTIONS, size=count)
     logits = 2 * rng.normal(size=(count, OPTIONS))
     logits[np.arange(count), gold] += 1.5
-    scores = rng.normal(size=(EXPLAINED, TOKENS))
+    scores = rng.normal(size=(explained, TOKENS))
     predictions, attributions, deletions = [], [], []
     for level in range(LEVELS):
         noisy = logits * (1 + 0.03 * level) + 0.1 * level * rng.normal(size=logits.shape)
@@ -114,30 +122,30 @@ def random_run(run: dict[str, Any], seed: int, count: int = EXAMPLES) -> dict[st
             for seed_of_method in SEEDS:
                 own = scores + (0.5 + 0.05 * level) * rng.normal(size=scores.shape)
                 key = {
-                    "level": np.full(EXPLAINED, level),
-                    "example_id": examples[:EXPLAINED],
-                    "method": [method] * EXPLAINED,
-                    "seed": np.full(EXPLAINED, seed_of_method),
+                    "level": np.full(explained, level),
+                    "example_id": examples[:explained],
+                    "method": [method] * explained,
+                    "seed": np.full(explained, seed_of_method),
                 }
                 attributions.append(
-                    pl.DataFrame(key | {"target": chosen[:EXPLAINED], "scores": own})
+                    pl.DataFrame(key | {"target": chosen[:explained], "scores": own})
                 )
                 for kind in ("comprehensiveness", "sufficiency"):
                     for fraction in FRACTIONS:
                         drop = 0.3 * fraction - 0.004 * level * (method != "random")
-                        full = confidence[:EXPLAINED]
+                        full = confidence[:explained]
                         deletions.append(
                             pl.DataFrame(
                                 key
                                 | {
-                                    "operator": ["delete_text"] * EXPLAINED,
-                                    "kind": [kind] * EXPLAINED,
-                                    "fraction": np.full(EXPLAINED, fraction),
-                                    "top_count": np.full(EXPLAINED, int(fraction * TOKENS)),
+                                    "operator": ["delete_text"] * explained,
+                                    "kind": [kind] * explained,
+                                    "fraction": np.full(explained, fraction),
+                                    "top_count": np.full(explained, int(fraction * TOKENS)),
                                     "probability_full": full,
                                     "probability_perturbed": full
                                     - drop
-                                    - 0.1 * rng.normal(size=EXPLAINED),
+                                    - 0.1 * rng.normal(size=explained),
                                 }
                             )
                         )
@@ -150,7 +158,7 @@ def random_run(run: dict[str, Any], seed: int, count: int = EXAMPLES) -> dict[st
                 "prompt": ["a question"] * count,
                 "options": [["a", "b", "c", "d"]] * count,
                 "gold": gold,
-                "prompt_tokens": [["token"] * TOKENS] * count,
+                "prompt_tokens": [["token"] * (TOKENS if explained else 0)] * count,
             }
         ),
         "predictions": pl.concat(predictions),
@@ -185,44 +193,45 @@ def make_base(folder: Path) -> float:
     return statistics.median(seconds)
 
 
-def make_copies(base: Path, folder: Path, scale: int) -> None:
-    """`scale` times the runs of the base, without explanations, compacted on the way."""
+def make_segments(base: Path, folder: Path, run_count: int) -> None:
+    """Runs without explanations, in full segments, as `compact` leaves them."""
     os.fsync = lambda fd: None  # noqa: ARG005  # mypy wants the name; a benchmark may lose power
     sources = []
-    for number in range(MODELS * TASKS):
-        run_id = run_row(*divmod(number, TASKS))["run_id"]
-        frames = {n: read.read_table(base, n, [run_id]) for n in ("predictions", "examples")}
-        # Runs without explanations need no tokens.
-        frames["examples"] = frames["examples"].with_columns(
-            prompt_tokens=pl.lit([], pl.List(pl.String))
-        )
-        derived = {n: read.read_table(base, n, [run_id]) for n in ANALYSIS_TABLES}
-        derived["metrics"] = derived["metrics"].filter(method="")
-        derived["correlations"] = derived["correlations"].filter(method="")
-        derived["overlap_matrix"] = derived["overlap_matrix"].clear()
-        sources.append((number % TASKS, frames, derived))
-    for copy in range(scale):
-        for number, (task, frames, derived) in enumerate(sources):
-            run = run_row(copy * MODELS + number // TASKS, task)
-            mine = {name: table.frame([]) for name, table in RUN_TABLES.items()}
-            # All copies differ; otherwise Parquet's dictionaries would make equal copies small.
-            other = 1 - 1e-9 * copy
-            frames["predictions"] = frames["predictions"].with_columns(
-                pl.col("option_log_likelihoods").list.eval(pl.element() * other),
-                pl.col("confidence") * other,
-            )
-            mine |= {n: with_schema(n, frame, run["run_id"]) for n, frame in frames.items()}
-            required = [n for n, t in RUN_TABLES.items() if n != "runs" and not t.is_optional]
-            commit.write_run(folder, run, {name: mine[name] for name in required})
-            (analysis,) = derived["analyses"].to_dicts()
-            own = {
-                n: with_schema(n, f, run["run_id"]) for n, f in derived.items() if n != "analyses"
-            }
-            commit.write_analysis(folder, analysis | {"run_id": run["run_id"]}, own)
-        if copy % 5 == 4 or copy == scale - 1:
-            compact(folder)
-            collect_garbage(folder, timedelta(0))
-        say(f"copy {copy + 1} of {scale}")
+    for task in range(4):
+        run = run_row(0, task)
+        if not read.has_run(base, run["run_id"]):
+            commit.write_run(base, run, random_run(run, task, explained=0))
+            analyse(base, run["run_id"])
+        tables = {**RUN_TABLES, **ANALYSIS_TABLES}
+        sources.append({name: read.read_table(base, name, [run["run_id"]]) for name in tables})
+    for first in range(0, run_count, SEGMENT_RUNS):
+        numbers = range(first, min(first + SEGMENT_RUNS, run_count))
+        runs = [run_row(*divmod(number, TASKS)) for number in numbers]
+        for group, version in ((RUN_TABLES, None), (ANALYSIS_TABLES, ANALYSIS_VERSION)):
+            frames: dict[str, list[pl.DataFrame]] = {name: [] for name in group}
+            owners = {}
+            for number, run in zip(numbers, runs, strict=True):
+                # All runs differ; otherwise Parquet's dictionaries would make equal runs small.
+                factor = 1 - 1e-9 * number
+                rows = sources[number % len(sources)] | {"runs": RUN_TABLES["runs"].frame([run])}
+                rows["predictions"] = rows["predictions"].with_columns(
+                    pl.col("option_log_likelihoods").list.eval(pl.element() * factor),
+                    pl.col("confidence") * factor,
+                )
+                rows = {name: with_schema(name, rows[name], run["run_id"]) for name in group}
+                for name, frame in rows.items():
+                    frames[name].append(frame)
+                owners[run["run_id"]] = Owner(
+                    commit=content_hash(run["run_id"])[:16],
+                    generation=1,
+                    rows={name: frame.height for name, frame in rows.items()},
+                )
+            name = ManifestName(segment_name(owners, version), 1)
+            merged = ((t, pl.concat(frames[t.name]).sort("run_id")) for t in group.values())
+            files = write_files(folder, name, merged)
+            content = Manifest(analysis_version=version, owners=owners, files=files)
+            commit_manifest(folder, group, name, content)
+        say(f"{numbers.stop} runs")
 
 
 def measure(folder: Path, with_views: bool) -> dict[str, Any]:
@@ -242,6 +251,8 @@ def measure(folder: Path, with_views: bool) -> dict[str, Any]:
     commit.write_run(folder, *retired)
     analyse(folder, retired[0]["run_id"])
     found["publish after one more run"] = seconds_of(lambda: publish(folder, analyse))
+    found["the API finds the snapshot current"] = seconds_of(lambda: is_current(folder))
+    found["the API opens it"] = seconds_of(lambda: open_snapshot(path, 500_000_000))
     found["files"] = sum(1 for _ in folder.glob("*/*.parquet"))
     found["parquet bytes"] = sum(file.stat().st_size for file in folder.glob("*/*.parquet"))
     with duckdb.connect(path, read_only=True) as snapshot:
@@ -328,12 +339,13 @@ def main() -> None:
     parser.add_argument("--no-views", action="store_true", help="publish and connect only")
     options = parser.parse_args()
     results: dict[int, dict[str, Any]] = {}
-    base = options.folder / "1"
-    analysis_s = make_base(base)
+    analysis_s = 0.0
     for scale in map(int, options.scales.split(",")):
         folder = options.folder / str(scale)
         if scale > 1:
-            make_copies(base, folder, scale)
+            make_segments(options.folder / "source", folder, scale * MODELS * TASKS)
+        else:
+            analysis_s = make_base(folder)
         results[scale] = measure(folder, not options.no_views)
         if scale > 1:
             shutil.rmtree(folder)
@@ -341,7 +353,7 @@ def main() -> None:
         f"`python -m benchmarks.lake --folder FOLDER`, {datetime.now(UTC):%Y-%m-%d}: "
         f"{platform.machine()}, {os.cpu_count()} cores, "
         f"DuckDB {duckdb.__version__}, polars {pl.__version__}. Median of up to 5 runs.",
-        f"Analysis of a run of the first: {analysis_s:.1f} s (median).",
+        *([f"Analysis of a run of the first: {analysis_s:.1f} s (median)."] if analysis_s else []),
         "",
         *table(results),
     ]
