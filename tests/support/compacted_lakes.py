@@ -24,6 +24,9 @@ from tests.support.local_paths import local_path
 
 COMPACTED_TABLES = (*RUN_TABLES, *ANALYSIS_TABLES)
 
+TABLES_WITH_ROWS = [name for name in COMPACTED_TABLES if name not in ("reported", "texts")]
+"""The tables of which these lakes have files."""
+
 DROPS = {(method, op): 0.5 for op in ("replace", "delete_text") for method in ("random", "lime")}
 
 
