@@ -2,12 +2,12 @@
 
     python -m benchmarks.charts [--former 19aef12] [--lake LAKE] [--rounds 1] [--page]
 
-FORMER is a commit of this repository; LAKE is the recorded lake of the demo by default.
-Each version publishes a copy of LAKE. Both run in turns, each time in a new process: CPU time (of
-the process and its children) of the import, of each chart of the latest run in three formats, none
-of them cached, and of the report. With --page, also the first screen of a new server in Chromium,
-and then another level, metric and model. The ratios compare equal loads of the machine; the times
-do not. Writes docs/measurements/charts.md.
+FORMER is a commit of this repository. Each version publishes a copy of LAKE, by default of its own
+recorded lake of the demo: the format of lakes has changed. Both run in turns, each time in a new
+process: CPU time (of the process and its children) of the import, of each chart of the latest run
+in three formats, none of them cached, and of the report. With --page, also the first screen of a
+new server in Chromium, and then another level, metric and model. The ratios compare equal loads of
+the machine; the times do not. Writes docs/measurements/charts.md.
 """
 
 import argparse
@@ -26,9 +26,11 @@ from playwright.sync_api import sync_playwright
 
 from benchmarks.report import head, table, write
 from benchmarks.serving import served
-from prunelake.lake.recorded import RECORDED_LAKE, unpack_lake
+from prunelake.lake.recorded import unpack_lake
 
 CODE = Path(__file__).parents[1]
+
+RECORDED = "lib/prunelake/lake/recorded.zip"
 
 FORMER = "19aef12"
 """The last commit that built charts with altair."""
@@ -63,6 +65,14 @@ if __name__ == "__main__":
             answer = client.get(f"/charts/{name}.{format}", params={"level": level})
             count += answer.status_code == 200
         took[f"chart as {format.upper()}"] = (cpu() - began) / count
+    began, count = cpu(), 0
+    for metric in run["metrics"][:2]:
+        for level in run["levels"]:
+            for name in names:
+                asked = {"level": level, "metric": metric, "theme": "dark"}
+                answer = client.get(f"/charts/{name}.json", params=asked)
+                count += answer.status_code == 200
+    took["chart as JSON, of every level and two metrics"] = (cpu() - began) / count
     from prunelake.api.report.document import write_report
     began = cpu()
     write_report(lake, out)
@@ -186,8 +196,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         versions = {"former": checked_out(asked.former, folder / "code"), "now": CODE}
-        lake = asked.lake or unpack_lake(RECORDED_LAKE, folder)
-        lakes = {name: published(code, lake, folder / name) for name, code in versions.items()}
+        lakes = {
+            name: published(code, asked.lake or unpack_lake(code / RECORDED, folder), folder / name)
+            for name, code in versions.items()
+        }
         for _ in range(asked.rounds):
             for name, code in versions.items():
                 took = measured(code, lakes[name], folder)
