@@ -31,6 +31,16 @@ WIDTH = 300  # px; with its axis a chart fits on a phone
 CONFIG: dict[str, Any] = {
     "background": "white",
     "font": "sans-serif",
+    # As in sentences: 50 % with a no-break space.
+    "locale": {
+        "number": {
+            "decimal": ".",
+            "thousands": ",",
+            "grouping": [3],
+            "currency": ["", ""],
+            "percent": "\N{NO-BREAK SPACE}%",
+        }
+    },
     "view": {"stroke": None},
     "axis": {"gridColor": FAINT, "domainColor": GREY, "tickColor": GREY, "labelColor": INK},
     "axisX": {"titleFontWeight": "normal", "titleColor": INK, "grid": False},

@@ -56,15 +56,17 @@ def counted_parts(strategy: str) -> str:
 
 
 def number(value: float | None, decimals: int = 2) -> str:
-    """A value with a real minus sign; a dash without a value."""
+    """A value with a real minus sign; a dash without a value.
+
+    Halves are rounded to even, as on the page (`api/page/numbers.js`).
+    """
     return MISSING if value is None else _with_minus(f"{value:.{decimals}f}")
 
 
 def signed(value: float | None, decimals: int = 2) -> str:
     """A difference with its sign; without a sign if it rounds to zero."""
-    if value is None or round(value, decimals) == 0:
-        return number(value, decimals)
-    return _with_minus(f"{value:+.{decimals}f}")
+    text = number(value, decimals)
+    return f"+{text}" if value is not None and value > 0 and text.strip("0.") else text
 
 
 def interval(low: float | None, high: float | None, decimals: int = 2) -> str:
@@ -74,10 +76,19 @@ def interval(low: float | None, high: float | None, decimals: int = 2) -> str:
     return f"{number(low, decimals)} to {number(high, decimals)}"
 
 
-def percent(share: float) -> str:
-    """A share in whole percent, with a no-break space before the sign."""
-    whole = number(100 * share, 0)
-    return f"{'under 1' if whole == '0' and share > 0 else whole}\N{NO-BREAK SPACE}%"
+def percent(share: float | None, decimals: int = 0) -> str:
+    """A share in percent, with a no-break space before the sign; a dash without a value."""
+    if share is None:
+        return MISSING
+    text = number(100 * share, decimals)
+    if share > 0 and not text.strip("0."):
+        text = f"under {number(10**-decimals, decimals)}"
+    return f"{text}\N{NO-BREAK SPACE}%"
+
+
+def count(number_of: int | None) -> str:
+    """A count with a comma at each thousand; a dash without a value."""
+    return MISSING if number_of is None else f"{number_of:,}"
 
 
 def listed(parts: Sequence[str]) -> str:

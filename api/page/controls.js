@@ -1,6 +1,7 @@
 // The native controls above the page: they show a choice, and report changes to it.
 
-import { isolated, label } from "./dom.js";
+import { inOrder, isolated, label } from "./dom.js";
+import { count } from "./numbers.js";
 import { alternatives, namesOf } from "./state.js";
 
 const byId = (id) => document.getElementById(id);
@@ -88,9 +89,9 @@ function comparisonOf(count) {
 
 function described(run) {
   const facts = [
-    run.kind === "candidate" ? run.labels.join(", ") : null,
+    run.kind === "candidate" ? run.labels.map(inOrder).join(", ") : null,
     run.created_at.slice(0, 16).replace("T", " "),
-    run.example_count ? `${run.example_count} examples` : "no examples",
+    run.example_count ? `${count(run.example_count)} examples` : "no examples",
     run.explained_by ?? "not explained",
     run.dtype,
     run.run.slice(0, 8),

@@ -17,6 +17,13 @@ export function isolated(name) {
   return el("bdi", {}, name);
 }
 
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
+
+/** The same for text without markup: isolates around a name in a right-to-left script. */
+export function inOrder(name) {
+  return RIGHT_TO_LEFT.test(name) ? `\u2068${name}\u2069` : name;
+}
+
 /** A message of the server; text between backticks is code. */
 export function words(text) {
   return text
@@ -27,18 +34,6 @@ export function words(text) {
 /** A message of the server as a sentence. */
 export function sentence(message) {
   return words(`${message[0].toUpperCase()}${message.slice(1)}.`);
-}
-
-/** A value with a real minus sign; an absent value is a dash. */
-export function number(value, decimals = 3) {
-  if (value === null || value === undefined) return "–";
-  return value.toFixed(decimals).replace(/^-(0\.?0*)$/, "$1").replace("-", "−");
-}
-
-/** A difference with its sign; a difference that rounds to zero has no sign. */
-export function signed(value, decimals = 3) {
-  const text = number(value, decimals);
-  return value > 0 && Number(text) !== 0 ? `+${text}` : text;
 }
 
 /** The label of a metric. */

@@ -7,19 +7,33 @@ let runtime = null;
 /** px of a plot with its axis and its paddings; the plots of all charts have about this width. */
 const USUAL = 348;
 
-/** The chart as SVG, at most about `width` px wide, with letters of their full size.
+/** The chart as SVG, where possible at most `width` px wide, with letters of their full size.
  *
  * Rejects with a Problem if the browser cannot draw it.
  */
 export async function draw(spec, width, signal) {
-  return embedded(spec, width, signal, ({ view }) => view.toSVG());
+  const px = USUAL - width;
+  const usual = await embedded(fitted(spec, px), signal, svgOf);
+  const over = widthOf(usual) - width;
+  if (over <= 0) return usual;
+  // Long names of rows or legends: only narrower plots, and shorter lines, leave room for them.
+  const narrow = await embedded(fitted(spec, afterwards(px, over)), signal, svgOf);
+  return widthOf(narrow) < widthOf(usual) ? narrow : usual;
 }
 
 /** The same chart of several runs as SVG, each on axes with the same ends. */
 export async function drawTogether(specs, widths, signal) {
   const width = Math.min(...widths);
+  let px = USUAL - width;
   const scales = [];
-  for (const spec of specs) scales.push(await embedded(spec, width, signal, scalesOf));
+  let over = 0;
+  for (const spec of specs) {
+    const read = async (drawn) => [scalesOf(drawn), await svgOf(drawn)];
+    const [found, svg] = await embedded(fitted(spec, px), signal, read);
+    scales.push(found);
+    over = Math.max(over, widthOf(svg) - width);
+  }
+  if (over > 0) px = afterwards(px, over);
   const domains = shared(scales);
   const patch = (vega) => {
     for (const scale of vega.scales ?? []) {
@@ -28,20 +42,31 @@ export async function drawTogether(specs, widths, signal) {
     return vega;
   };
   const drawings = [];
-  for (const spec of specs) {
-    drawings.push(await embedded(spec, width, signal, ({ view }) => view.toSVG(), patch));
-  }
+  for (const spec of specs) drawings.push(await embedded(fitted(spec, px), signal, svgOf, patch));
   return drawings;
 }
 
-async function embedded(spec, width, signal, read, patch) {
+function svgOf({ view }) {
+  return view.toSVG();
+}
+
+function widthOf(svg) {
+  return Number(svg.match(/ width="([\d.]+)"/)[1]);
+}
+
+/** The px by which plots get narrower after a drawing that was too wide. */
+function afterwards(px, over) {
+  return Math.max(px, SLIGHT) + Math.ceil(over) + 1;
+}
+
+async function embedded(spec, signal, read, patch) {
   runtime ??= import("./vega.js");
   let drawn;
   try {
     await runtime;
     signal.throwIfAborted();
     // Without `ast`, Vega evaluates text as code, which the page's policy forbids.
-    drawn = await window.vegaEmbed(document.createElement("div"), fitted(spec, USUAL - width), {
+    drawn = await window.vegaEmbed(document.createElement("div"), spec, {
       actions: false,
       ast: true,
       defaultStyle: false,
@@ -87,13 +112,16 @@ function shared(scales) {
   return domains;
 }
 
+/** A screen that is narrower by at most these px shows a chart as it is. */
+const SLIGHT = 12;
+
 /** Letters in a line of the title and of the subtitle on a phone. */
 const TITLE_LINE = 32;
 const SUBTITLE_LINE = 42;
 
 /** The chart as it is, or for a screen that is narrower than its usual width by some px. */
 function fitted(spec, px) {
-  if (px <= 12) return spec;
+  if (px <= SLIGHT) return spec;
   const title = {
     ...spec.title,
     text: lines(spec.title.text, TITLE_LINE),
@@ -113,13 +141,18 @@ function lines(given, letters) {
   return wrapped;
 }
 
+/** px: wider plots can get narrower, but not than the second. */
+const [WIDE, NARROWEST] = [140, 100];
+
 /** The chart with wide plots narrower by some px, so that a phone need not shrink its letters. */
 function narrowed(part, px) {
   if (part === null || typeof part !== "object") return part;
   if (Array.isArray(part)) return part.map((member) => narrowed(member, px));
   const entries = Object.entries(part).map(([name, value]) => {
-    if (name === "width" && value > 200) return [name, value - px];
-    if (name === "x2" && value.value > 200) return [name, { value: value.value - px }];
+    if (name === "width" && value > WIDE) return [name, Math.max(value - px, NARROWEST)];
+    if (name === "x2" && value.value > WIDE) {
+      return [name, { value: Math.max(value.value - px, NARROWEST) }];
+    }
     return [name, name === "datasets" || name === "config" ? value : narrowed(value, px)];
   });
   return Object.fromEntries(entries);

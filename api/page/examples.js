@@ -1,7 +1,8 @@
 // The examples of a run: a list, and one example with both models side by side.
 
 import { Problem, address, json, latest } from "./api.js";
-import { el, focusBeside, number, problemBox } from "./dom.js";
+import { el, focusBeside, problemBox } from "./dom.js";
+import { number } from "./numbers.js";
 import { sideBySide } from "./sides.js";
 
 /** The list and the example in their places; `choose(name, value)` gets the reader's choice. */
@@ -122,7 +123,7 @@ export class Examples {
         "data-example": line.example_id,
         onclick: () => this.#choose("example", line.example_id),
       },
-      el("span", { class: "excerpt" }, (line.prompt ?? "").replace(/\s+/g, " ")),
+      el("span", { class: "excerpt", dir: "auto" }, (line.prompt ?? "").replace(/\s+/g, " ")),
       el(
         "span",
         { class: "facts" },

@@ -1,6 +1,7 @@
 // The map of verdicts: each level of each run by its worst verdict, with a link to it.
 
 import { el, isolated } from "./dom.js";
+import { count } from "./numbers.js";
 import { namesOf } from "./state.js";
 
 /** The mark, the colour and the meaning of the verdicts on a level. */
@@ -53,14 +54,15 @@ export class VerdictMap {
       this.#draw(shown, all);
       this.#place.querySelectorAll("ol > li")[listed.length].querySelector("a").focus();
     };
-    const count = this.#runs.length < all ? `${this.#runs.length} of ${all} runs match.` : "";
+    const isPart = this.#runs.length < all;
+    const found = `${count(this.#runs.length)} of ${count(all)} runs match.`;
     this.#place.replaceChildren(
       el("ol", { "aria-label": "Runs" }, ...listed.map((run) => this.#row(run, levels, shown))),
       rest
-        ? el("button", { type: "button", onclick: more }, `Show ${Math.min(MORE, rest)} of ${rest} more runs`)
+        ? el("button", { type: "button", onclick: more }, `Show ${Math.min(MORE, rest)} of ${count(rest)} more runs`)
         : "",
       legend(listed),
-      count ? el("p", { class: "soft note" }, count) : "",
+      isPart ? el("p", { class: "soft note" }, found) : "",
     );
   }
 
@@ -70,7 +72,7 @@ export class VerdictMap {
       this.#cell(run, run.mapped[i], verdict, isRemoval ? levels.indexOf(run.mapped[i]) + 1 : null, shown),
     );
     const facts = [isRemoval ? run.strategy || "order not known" : "candidates"];
-    if (run.example_count) facts.push(`${run.example_count} examples`);
+    if (run.example_count) facts.push(`${count(run.example_count)} examples`);
     const strip = el("div", { class: isRemoval ? "strip" : "strip candidates" }, ...cells);
     strip.style.setProperty("--columns", levels.length);
     return el(

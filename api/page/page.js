@@ -11,10 +11,11 @@ import {
   offerRuns,
   offerSearch,
 } from "./controls.js";
-import { el, label, problemBox, words } from "./dom.js";
+import { el, inOrder, label, problemBox, words } from "./dom.js";
 import { Examples } from "./examples.js";
 import { VerdictMap } from "./map.js";
 import { forgetPair, nameOf, secondSide, showPair } from "./pair.js";
+import { count } from "./numbers.js";
 import {
   changed,
   fitting,
@@ -145,6 +146,8 @@ async function showRun(signal) {
     tell("No run matches.");
     return;
   }
+  // The map needs no findings, so it can be read while they load.
+  if (findings === null) map.show(among, [], mapped);
   run = fitting(among, choice)[0] ?? null;
   offerRuns(among, run);
   const { model, task, strategy } = choice;
@@ -193,8 +196,9 @@ async function showRun(signal) {
     showPair(byId("pair"), [{ ...first, metrics: metrics.byName }, other]);
   }
   showAdvice(byId("advice"), run.reference);
-  document.title = `${run.model}, ${run.task}, ${names.level} · PruneLake`;
-  tell(`Shown: ${run.model}, ${run.task}, ${names.level}, ${label(metric)}.`);
+  const subject = `${inOrder(run.model)}, ${inOrder(run.task)}, ${names.level}`;
+  document.title = `${subject} · PruneLake`;
+  tell(`Shown: ${subject}, ${label(metric)}.`);
 }
 
 async function showTiles(level, names, metric, signal) {
@@ -257,10 +261,10 @@ function showEmpty() {
 }
 
 function showFooter({ snapshot, published_at: publishedAt, run_count: runCount, version }) {
-  const count = `${runCount} run${runCount === 1 ? "" : "s"}`;
+  const held = `${count(runCount)} run${runCount === 1 ? "" : "s"}`;
   const date = publishedAt.slice(0, 16).replace("T", " ");
   byId("footer").replaceChildren(
-    el("p", {}, `Snapshot ${snapshot} of ${count}, published ${date} UTC. PruneLake ${version}.`),
+    el("p", {}, `Snapshot ${snapshot} of ${held}, published ${date} UTC. PruneLake ${version}.`),
   );
 }
 

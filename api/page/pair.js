@@ -1,7 +1,8 @@
 // A second run, or another level of the shown run, beside the shown level.
 
 import { address, json } from "./api.js";
-import { el, isolated, label, number, sentence, signed } from "./dom.js";
+import { el, isolated, label, sentence } from "./dom.js";
+import { count, number, signed } from "./numbers.js";
 import { namesOf } from "./state.js";
 import { badge, metricsAt } from "./verdict.js";
 
@@ -70,7 +71,7 @@ function remarks(first, second) {
   const counts = [first, second].map(({ run }) => run.example_count);
   if (first.run.run === second.run.run) said.push("both sides answer the same examples");
   else if (counts[0] !== counts[1]) {
-    const [a, b] = counts.map((count) => count ?? "an unknown number of");
+    const [a, b] = counts.map((n) => (n ? count(n) : "an unknown number of"));
     said.push(`the sides differ in their examples: ${a} and ${b}`);
   }
   if (EXPLAINED.some((name) => isExplainedOtherwise(first.metrics.get(name), second.metrics.get(name)))) {

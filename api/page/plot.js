@@ -61,9 +61,12 @@ export class Plot {
       throw new Problem(0, "undrawable", "the browser cannot draw this chart");
     }
     picture.style.setProperty("max-width", `${GROWTH * picture.naturalWidth}px`);
+    // Letters never shrink: a chart that is wider than the screen scrolls.
+    picture.style.setProperty("min-width", `${picture.naturalWidth}px`);
     if (this.#picture) URL.revokeObjectURL(this.#picture.src);
     this.#picture = picture;
     this.#paper.replaceChildren(picture);
+    this.#letScroll(alt);
     this.#sql.textContent = sql;
     this.#links.replaceChildren(...this.#ways());
     this.#settle(true);
@@ -78,6 +81,15 @@ export class Plot {
         : problemBox(problem, again),
     );
     this.#settle(false);
+  }
+
+  /** Only a chart that scrolls can be reached by keyboard. */
+  #letScroll(alt) {
+    const isWide = this.#paper.scrollWidth > this.#paper.clientWidth;
+    for (const [name, value] of [["tabindex", "0"], ["role", "group"], ["aria-label", alt]]) {
+      if (isWide) this.#paper.setAttribute(name, value);
+      else this.#paper.removeAttribute(name);
+    }
   }
 
   #settle(isDrawn) {

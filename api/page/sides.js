@@ -1,6 +1,7 @@
 // One example: the answers of both models, and the tokens behind them.
 
-import { el, focusBeside, number, sentence, signed } from "./dom.js";
+import { el, focusBeside, inOrder, isolated, sentence } from "./dom.js";
+import { number, percent, signed } from "./numbers.js";
 
 /** An example with both models side by side, by their names; `choose` gets another method. */
 export function sideBySide(found, method, names, choose) {
@@ -11,7 +12,7 @@ export function sideBySide(found, method, names, choose) {
     el(
       "div",
       { class: "about" },
-      el("h3", {}, `Example ${found.example_id}`),
+      el("h3", {}, "Example ", isolated(found.example_id)),
       flip ? el("span", { class: "badge flip" }, `${flip} flip`) : null,
       el("p", {}, "Right answer: ", el("strong", {}, gold === undefined ? "unknown" : quoted(gold))),
       methods(found, choose),
@@ -19,7 +20,7 @@ export function sideBySide(found, method, names, choose) {
     method && method !== found.method
       ? el("p", { class: "notice" }, `This example is not explained by ${method}.`)
       : null,
-    found.tokens.length || !found.prompt ? null : el("p", { class: "prompt" }, found.prompt),
+    found.tokens.length || !found.prompt ? null : el("p", { class: "prompt", dir: "auto" }, found.prompt),
     el(
       "div",
       { class: "sides" },
@@ -68,7 +69,7 @@ function flipOf({ unpruned, pruned }) {
 }
 
 function quoted(text) {
-  return `“${text.trim()}”`;
+  return `“${inOrder(text.trim())}”`;
 }
 
 function side(found, name, answer, which) {
@@ -100,7 +101,7 @@ function tokens({ tokens: all, tokens_note: note }, which, predicted) {
   const scores = all.map((token) => token[which]);
   if (scores.every((score) => score === null)) {
     return [
-      el("p", { class: "prompt" }, all.map((token) => token.token).join("")),
+      el("p", { class: "prompt", dir: "auto" }, all.map((token) => token.token).join("")),
       el("p", { class: "soft note" }, ...(note ? sentence(note) : ["Not explained at this level."])),
     ];
   }
@@ -114,7 +115,7 @@ function tokens({ tokens: all, tokens_note: note }, which, predicted) {
     const kind = !score ? "none" : score > 0 ? "positive" : "negative";
     const text = score === null ? "no score" : signed(score);
     const tell = () => {
-      const share = `${Math.round(100 * part)} % of the largest`;
+      const share = `${percent(part)} of the largest`;
       const says = kind === "negative" ? "against" : "for";
       readout.textContent = score
         ? `${quoted(token)}: ${text} ${says} ${predicted}, ${share}`
@@ -139,6 +140,7 @@ function tokens({ tokens: all, tokens_note: note }, which, predicted) {
     "p",
     {
       class: "prompt tokens",
+      dir: "auto",
       role: "group",
       "aria-label": "Tokens with their scores; arrow keys go to the next token",
       onkeydown: (event) => focusBeside(event, marked, "ArrowLeft", "ArrowRight"),
@@ -159,7 +161,7 @@ function options(found, names) {
     el(
       "tr",
       {},
-      el("th", { scope: "row" }, option.trim(), i === found.gold ? " (right answer)" : ""),
+      el("th", { scope: "row" }, isolated(option.trim()), i === found.gold ? " (right answer)" : ""),
       cell(found.unpruned, i),
       cell(found.pruned, i),
     ),

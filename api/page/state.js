@@ -1,5 +1,7 @@
 // The reader's choice, as the address holds it, and the run that it names.
 
+import { inOrder } from "./dom.js";
+
 const NAMES = [
   "model", "task", "strategy", "run", "level", "metric", "example", "method", "theme", "find",
   "other", "other_level",
@@ -92,12 +94,12 @@ export function namesOf({ kind, levels, labels }, level) {
       heads: ["Unpruned", `Level ${level}`],
     };
   }
-  const label = labels[levels.map(String).indexOf(level)];
+  const label = inOrder(labels[levels.map(String).indexOf(level)]);
   return {
     baseline: "baseline",
     level: label,
     at: `of ${label}`,
-    heads: [`${labels[0]} (baseline)`, label],
+    heads: [`${inOrder(labels[0])} (baseline)`, label],
   };
 }
 

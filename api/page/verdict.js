@@ -1,7 +1,8 @@
 // The verdict on a run in words, and its metrics at a level.
 
 import { address, json } from "./api.js";
-import { el, isolated, label, number, signed } from "./dom.js";
+import { el, isolated, label } from "./dom.js";
+import { interval, number, signed } from "./numbers.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -71,11 +72,6 @@ function judgement(row) {
   };
 }
 
-function interval(row) {
-  if (row.delta_low === null || row.delta_high === null) return "";
-  return `${signed(row.delta_low)} to ${signed(row.delta_high)}`;
-}
-
 export function badge(verdict) {
   if (!verdict) return el("span", { class: "soft" }, "not tested");
   const style = verdict === "worse within margin" ? "slight" : verdict.split(" ")[0];
@@ -84,7 +80,7 @@ export function badge(verdict) {
 
 function tile(row, names) {
   const better = { true: "higher is better", false: "lower is better" }[row.higher_is_better];
-  const reach = interval(row);
+  const reach = interval(row.delta_low, row.delta_high);
   return el(
     "div",
     { class: "card tile", "data-metric": row.metric },
@@ -127,7 +123,7 @@ function table(rows, names) {
             el("td", {}, number(row.unpruned_value)),
             el("td", {}, number(row.value)),
             el("td", {}, signed(row.delta)),
-            el("td", {}, interval(row)),
+            el("td", {}, interval(row.delta_low, row.delta_high)),
             el("td", { class: "text" }, badge(row.verdict)),
           ),
         ),

@@ -160,8 +160,8 @@ def _contents(runs: Sequence[Run], levels: pl.DataFrame) -> str:
     levels_of = {run["run_id"]: levels.filter(run_id=run["run_id"]) for run in runs}
     decided_first = sorted(runs, key=lambda run: -decided_count(levels_of[run["run_id"]]))
     links = "".join(
-        f'<li><a href="#{run["run_id"]}">{escape(model_name(run["model"]))}, '
-        f"{escape(run['task'])}</a>: "
+        f'<li><a href="#{run["run_id"]}">{html.name(model_name(run["model"]))}, '
+        f"{html.name(run['task'])}</a>: "
         f"{escape(headline(run, levels_of[run['run_id']]))}.</li>"
         for run in decided_first
     )
@@ -223,7 +223,7 @@ def _model_sections(
         if first["strategy"] == COMPARISON_STRATEGY:
             layer_count = ""
         yield (
-            f"<section><h2>{escape(model_name(first['model']))}, "
+            f"<section><h2>{html.name(model_name(first['model']))}, "
             f"{escape(order_name(first['strategy']))}</h2>"
             f"<p class='soft'>Model <code>{escape(first['model'])}</code>, revision "
             f"<code>{escape(revision)}</code>{layer_count}.</p>"

@@ -57,7 +57,12 @@ def table(
 
 def quoted(text: str) -> str:
     """A text of the data in quotation marks, for a sentence."""
-    return f"\N{LEFT DOUBLE QUOTATION MARK}{escape(text)}\N{RIGHT DOUBLE QUOTATION MARK}"
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{name(text)}\N{RIGHT DOUBLE QUOTATION MARK}"
+
+
+def name(text: str) -> str:
+    """A name of the data; in a right-to-left script it keeps the words around it in order."""
+    return f"<bdi>{escape(text)}</bdi>"
 
 
 def note(text: str) -> str:

@@ -19,7 +19,7 @@ from ..findings.recommendations.answer import (
 from ..findings.recommendations.caveats import caveats
 from ..findings.recommendations.changes import what_would_change
 from ..findings.recommendations.reasons import candidate_rejection, main_reason, name_of, scope_of
-from ..findings.wording import label, listed, model_name, number, order_name, ranges
+from ..findings.wording import isolated, label, listed, model_name, number, order_name, ranges
 from . import html
 
 CRITERION_HELP = {
@@ -52,10 +52,11 @@ def _model_part(connection: Connection, model: str) -> str | None:
         recommendation = recommend(connection, RecommendationRequest(model=model))
     except NothingToShow:
         return None
-    name = model_name(recommendation.model)
+    name = isolated(model_name(recommendation.model))
+    tasks = [*map(isolated, recommendation.tasks)]
     return (
-        f"<h3>{escape(name)}</h3>"
-        f'<p class="soft">On {escape(listed(recommendation.tasks))}; margins: '
+        f"<h3>{html.name(name)}</h3>"
+        f'<p class="soft">On {escape(listed(tasks))}; margins: '
         f"{escape(margins_text(recommendation))}.</p>"
         + "".join(
             f'<p class="finding">{escape(text)}</p>' for text in _answers(recommendation, name)
@@ -77,7 +78,8 @@ def _answers(recommendation: Recommendation, name: str) -> Iterator[str]:
             + main_reason(recommendation, after)
         )
     elif after.label is not None:
-        yield f"With recalibrated confidence ({_named(after)}) you can take {after.label}."
+        taken = isolated(after.label)
+        yield f"With recalibrated confidence ({_named(after)}) you can take {taken}."
     else:
         yield _with_savings(
             f"With recalibrated confidence ({_named(after)}) you can remove "
@@ -94,8 +96,8 @@ def _answer(recommendation: Recommendation, answer: Answer, name: str) -> str:
         return f"{first} {_why(recommendation, answer)}"
     if answer.label is not None:
         return (
-            f"You can take {answer.label}, {size_text(answer)}, in place of {name}: no loss "
-            "beyond the margins was found, and a loss that large is unlikely."
+            f"You can take {isolated(answer.label)}, {size_text(answer)}, in place of {name}: no "
+            "loss beyond the margins was found, and a loss that large is unlikely."
         )
     return _with_savings(
         f"You can remove {removal_text(recommendation, answer)} from {name} "
@@ -149,7 +151,7 @@ def _evidence(recommendation: Recommendation) -> str:
         return ""
     candidate, level = shown
     return html.table(
-        f"{candidate.label} and its baseline"
+        f"{isolated(candidate.label)} and its baseline"
         if candidate.label
         else f"Level {level.level} of the {order_name(candidate.strategy)} and the unpruned model",
         ("criterion", "unpruned", "pruned", "worse by", "at most", "margin", "harmless"),
@@ -161,7 +163,7 @@ def _evidence(recommendation: Recommendation) -> str:
 def _row(check: Check) -> list[str | html.TableCell]:
     return [
         html.TableCell(
-            CRITERION_HELP[check.criterion], below=f"{label(check.metric)}, {check.task}"
+            CRITERION_HELP[check.criterion], below=f"{label(check.metric)}, {isolated(check.task)}"
         ),
         number(check.unpruned_value, 3),
         number(check.value, 3),

@@ -12,6 +12,7 @@ from ..findings.level_rows import JUDGED_METRICS, is_published
 from ..findings.verdict_labels import VERDICT_LABELS
 from ..findings.wording import (
     MISSING,
+    count,
     interval,
     label,
     number,
@@ -39,14 +40,14 @@ def run_table(runs: Sequence[Row], labels_of: Mapping[str, Sequence[str]]) -> st
     rows = [
         [
             run["task"],
-            f"{run['example_count']:,}" if run["example_count"] else MISSING,
+            count(run["example_count"] or None),
             ", ".join(labels)
             if (labels := labels_of.get(run["run_id"]))
             else ranges(run["levels"]),
             run["dtype"] or MISSING,
             run["device"],
-            f"{run['forward_tokens']:,}" if run["forward_tokens"] else MISSING,
-            f"{run['duration_s']:,.0f}" if run["duration_s"] else MISSING,
+            count(run["forward_tokens"] or None),
+            count(round(run["duration_s"]) if run["duration_s"] else None),
             run["run_id"],
         ]
         for run in runs
@@ -149,7 +150,7 @@ def cost_table(costs: pl.DataFrame) -> str:
             else _of_unpruned(row["peak_bytes"] / 1e6, row["memory_share"]),
             *(
                 TableCell(
-                    f"{row[f'{phase}_tokens_per_second']:,.0f}",
+                    count(round(row[f"{phase}_tokens_per_second"])),
                     f"{number(row[f'{phase}_speedup'])} x, "
                     f"{interval(row[f'{phase}_speedup_low'], row[f'{phase}_speedup_high'])}",
                 )
@@ -211,11 +212,13 @@ def _verdict_details(row: Row) -> list[str]:
     details = [f"change {signed(row['delta'], 3)}"]
     if row["delta_low"] is not None:
         details[0] += f", 95 % interval {interval(row['delta_low'], row['delta_high'], 3)}"
-    details.append(f"n = {row['n']}")
+    details.append(f"n = {count(row['n'])}")
     if row["p_adjusted"] is not None:
         details.append(f"adjusted p {_p(row['p_adjusted'])}")
     if row["smallest_detectable"] is not None:
-        details.append(f"a change below {row['smallest_detectable']:.3f} could have been missed")
+        details.append(
+            f"a change below {number(row['smallest_detectable'], 3)} could have been missed"
+        )
     return [*details, *([row["note"]] if row["note"] else [])]
 
 
@@ -240,13 +243,13 @@ def _numbers(known: pl.DataFrame, present: Sequence[str], names: LevelNames) -> 
         [
             names.short(row["level"]),
             label(row["metric"]),
-            f"{row['n']:,}",
+            count(row["n"]),
             number(row["value"], 3),
             interval(row["ci_low"], row["ci_high"], 3),
             signed(row["delta"], 3) if row["level"] else "",
             interval(row["delta_low"], row["delta_high"], 3),
             "" if row["p_adjusted"] is None else _p(row["p_adjusted"]),
-            "" if row["smallest_detectable"] is None else f"{row['smallest_detectable']:.3f}",
+            "" if row["smallest_detectable"] is None else number(row["smallest_detectable"], 3),
             _word(row),
             row["note"] or "",
         ]
@@ -261,4 +264,4 @@ def _numbers(known: pl.DataFrame, present: Sequence[str], names: LevelNames) -> 
 
 
 def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "< 0.001" if value < 0.001 else number(value, 3)

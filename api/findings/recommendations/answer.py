@@ -4,7 +4,17 @@ from prunelake.recommend.budget import BudgetTerm, parse_budget
 from prunelake.recommend.recommendation import Answer, Recommendation
 from prunelake.recommend.request import EXPLANATION_CRITERIA, Criterion
 
-from ..wording import interval, label, listed, number, order_name, percent, ranges, removed_modules
+from ..wording import (
+    interval,
+    isolated,
+    label,
+    listed,
+    number,
+    order_name,
+    percent,
+    ranges,
+    removed_modules,
+)
 from .reasons import main_reason
 
 
@@ -31,7 +41,7 @@ def answer_sentence(recommendation: Recommendation, answer: Answer) -> str:
         has_speeds = any(term.name.endswith("speedup") for term in budget_terms(recommendation))
         return f"{text} {busy}." if has_speeds and (busy := busy_text(recommendation)) else text
     if answer.label is not None:
-        text = f"{scope}: take {answer.label}, {size_text(answer)}."
+        text = f"{scope}: take {isolated(answer.label)}, {size_text(answer)}."
     else:
         layers = f"layer{'s' * (answer.level > 1)} {ranges(answer.removed)}"
         text = f"{scope}: remove {removal_text(recommendation, answer)}, {layers}."

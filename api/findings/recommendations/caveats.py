@@ -3,7 +3,7 @@
 from prunelake.recommend.recommendation import Recommendation
 from prunelake.recommend.request import Criterion
 
-from ..wording import listed
+from ..wording import isolated, listed
 from .texts import text_sentences
 
 ORDERS, CANDIDATES = "removal orders", "candidates"
@@ -77,7 +77,7 @@ def _examples(recommendation: Recommendation, task: str) -> str:
     explained = {check.n for check in checks if check.criterion == "comprehensiveness"}
     if not answered:
         return ""
-    text = f"{_range_text(answered)} examples of {task}"
+    text = f"{_range_text(answered)} examples of {isolated(task)}"
     return f"{text} ({_range_text(explained)} explained)" if explained else text
 
 

@@ -8,7 +8,7 @@ from prunelake.recommend.candidates import Candidate, Check
 from prunelake.recommend.recommendation import Recommendation
 from prunelake.recommend.request import EXPLANATION_CRITERIA
 
-from ..wording import at_levels, label, number
+from ..wording import at_levels, isolated, label, number
 from .answer import answer_scope, both_answers
 from .reasons import candidate_rejection, gaps_text, measured_failures_text, name_of, scope_of
 
@@ -100,7 +100,7 @@ def _passing_texts(candidate: Candidate) -> list[str]:
 
 
 def _need(check: Check) -> str:
-    where = f"{label(check.metric)} on {check.task}"
+    where = f"{label(check.metric)} on {isolated(check.task)}"
     if check.loss_bound is None:
         return f"a known {where} (now: {check.note or 'no interval'})"
     # The smallest number with three decimals above the bound.

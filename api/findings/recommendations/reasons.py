@@ -6,7 +6,7 @@ from prunelake.recommend.budget import BudgetTerm, parse_budget
 from prunelake.recommend.candidates import Candidate, Check, Gap, Level
 from prunelake.recommend.recommendation import Answer, Recommendation
 
-from ..wording import at_levels, label, listed, number, order_name
+from ..wording import at_levels, isolated, label, listed, number, order_name
 
 REASONS_BY_PROMISE = ("cost_unknown", "not_tested", "quality", "over_budget", "task_missing")
 """A candidate that lacks evidence comes before a candidate that fails."""
@@ -56,7 +56,7 @@ def name_of(candidate: Candidate, level: Level) -> str:
 def candidate_rejection(recommendation: Recommendation, candidate: Candidate) -> str:
     """Why no level of a candidate can be recommended."""
     if candidate.reason == "task_missing":
-        missing = [task for task in recommendation.tasks if task not in candidate.tasks]
+        missing = [isolated(task) for task in recommendation.tasks if task not in candidate.tasks]
         return (
             f"{'it was not' if candidate.label else 'no level was'} evaluated on {listed(missing)}"
         )
@@ -109,7 +109,7 @@ def _untested_text(candidate: Candidate) -> str:
 def measured_failures_text(candidate: Candidate, level: Level) -> str:
     """The measured criteria that fail at a level, and the tasks on which it was not explained."""
     text = f"{name_of(candidate, level)} fails: {failures_text(level.measured_failures)}"
-    unexplained = sorted(level.unexplained_tasks)
+    unexplained = [isolated(task) for task in sorted(level.unexplained_tasks)]
     return f"{text}; it was not explained on {listed(unexplained)}" if unexplained else text
 
 
@@ -123,7 +123,7 @@ def failures_text(checks: Sequence[Check]) -> str:
 
 def failed_check_text(check: Check) -> str:
     """A failed check: ECE on boolq may be worse by up to 0.034 (loss 0.01, margin 0.02)."""
-    where = f"{label(check.metric)} on {check.task}"
+    where = f"{label(check.metric)} on {isolated(check.task)}"
     if check.loss_bound is None:
         return f"{where} is unknown ({check.note or 'no interval'})"
     return (

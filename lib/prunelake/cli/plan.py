@@ -169,7 +169,7 @@ def _needs_table(plan: "VerdictPlan") -> "Table":
 
 
 def _flips_table(plan: "VerdictPlan") -> "Table":
-    from prunelake.api.findings.wording import percent
+    from prunelake.api.findings.wording import number, percent
 
     margin = percent(plan.flips[0].margin)
     table = _table(
@@ -191,9 +191,9 @@ def _flips_table(plan: "VerdictPlan") -> "Table":
         table.add_row(
             flip.label,
             f"{flip.n:,}",
-            f"{100 * flip.pilot_rate:.1f} %",
-            f"{100 * flip.rate:.1f} %",
-            f"{100 * flip.low:.1f} to {100 * flip.high:.1f} %",
+            percent(flip.pilot_rate, 1),
+            percent(flip.rate, 1),
+            f"{number(100 * flip.low, 1)} to {percent(flip.high, 1)}",
             f"{flip.rows:,}",
             _cell(flip),
         )

@@ -1,28 +1,15 @@
+from typing import Any
+
 import pytest
 
 from prunelake.api.findings import wording
 from prunelake.api.findings.level_names import LevelNames
+from tests.support.number_examples import NUMBER_EXAMPLES
 
 
-@pytest.mark.parametrize(
-    ("value", "plain", "with_sign"),
-    [
-        (0.125001, "0.13", "+0.13"),
-        (-0.5, "\N{MINUS SIGN}0.50", "\N{MINUS SIGN}0.50"),
-        (-0.001, "0.00", "0.00"),
-        (0.001, "0.00", "0.00"),
-        (None, "\N{EN DASH}", "\N{EN DASH}"),
-    ],
-)
-def test_numbers_as_text(value: float | None, plain: str, with_sign: str) -> None:
-    assert wording.number(value) == plain
-    assert wording.signed(value) == with_sign
-
-
-def test_an_interval_needs_both_ends() -> None:
-    assert wording.interval(-0.25, 0.5) == "\N{MINUS SIGN}0.25 to 0.50"
-    assert wording.interval(None, 0.5) == ""
-    assert wording.interval(0.5, None) == ""
+@pytest.mark.parametrize(("function", "values", "text"), NUMBER_EXAMPLES)
+def test_numbers_as_text(function: str, values: list[Any], text: str) -> None:
+    assert getattr(wording, function)(*values) == text
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from prunelake.api.report.document import write_report
 from tests.support.barriers import barriers
 from tests.support.lake_rows import rows_of
 from tests.support.limits import HANG_S
+from tests.support.number_examples import NUMBER_EXAMPLES
 from tests.support.page_lake import PageLake
 from tests.support.page_reader import PageReader
 
@@ -74,6 +75,18 @@ def test_the_numbers_are_those_of_the_lake(chartless: PageReader, runs: PageLake
     expect(tile.locator(".badge")).to_have_text(verdict)
     assert verdict == "hidden degradation"
     expect(chartless.page.locator("[data-metric=accuracy] .badge")).to_have_text("equivalent")
+
+
+def test_the_page_writes_numbers_as_the_server_does(chartless: PageReader) -> None:
+    chartless.open()
+    written = chartless.page.evaluate(
+        """async (examples) => {
+            const numbers = await import("/page/numbers.js");
+            return examples.map(([name, values]) => numbers[name](...values));
+        }""",
+        [[function, values] for function, values, _ in NUMBER_EXAMPLES],
+    )
+    assert written == [text for _, _, text in NUMBER_EXAMPLES]
 
 
 def test_every_metric_of_the_level_is_in_the_table(chartless: PageReader, runs: PageLake) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from prunelake.api.findings.wording import MINUS
 from prunelake.cli.text.terminal import print_summary
 from tests.support.example_runs import explained_run, judged_run, published_run
 from tests.support.lake_files import forget_analysis
@@ -23,15 +24,15 @@ def test_levels_are_shown_with_their_difference_from_the_unpruned_model(tmp_path
     (unpruned,) = (row for row in rows if row[:1] == ["0"])
     assert (unpruned[1], unpruned[3], unpruned[4]) == ("0.750", "0.500", "0.250")
     (deepest,) = (row for row in rows if row[:1] == ["2"])
-    assert deepest[1:4] == ["0.500", "(-0.250)", "?"]
-    assert deepest[7:] == ["0.250", "(-0.250)", "?", "0.250", "(+0.000)", "?"]
+    assert deepest[1:4] == ["0.500", f"({MINUS}0.250)", "?"]
+    assert deepest[7:] == ["0.250", f"({MINUS}0.250)", "?", "0.250", "(0.000)", "?"]
 
 
 def test_verdicts_are_shown_as_marks_and_sentences(tmp_path: Path) -> None:
     lines = printed(tmp_path, judged_run(tmp_path))
     rows = [line.split() for line in lines]
-    assert ["1", "0.875", "(+0.000)", "=", "0.120", "(+0.120)", "!"] in rows
-    assert ["2", "0.500", "(-0.375)", "v", "0.495", "(+0.495)", "v"] in rows
+    assert ["1", "0.875", "(0.000)", "=", "0.120", "(+0.120)", "!"] in rows
+    assert ["2", "0.500", f"({MINUS}0.375)", "v", "0.495", "(+0.495)", "v"] in rows
     marks = [line.strip() for line in lines if line.strip()[:2] in ("! ", "v ", "= ", "? ", "w ")]
     assert marks == [
         "! worse while accuracy is stable",
@@ -95,7 +96,15 @@ def test_a_published_run_shows_values_and_says_what_is_unknown(tmp_path: Path) -
     lines = printed(tmp_path, published_run(tmp_path))
     assert "demo, order not known: published without examples" in lines
     rows = [line.split() for line in lines]
-    assert ["4", "0.250", "(-0.500)", "0.500", "(+0.375)", "0.125", "(-0.375)"] in rows
+    assert [
+        "4",
+        "0.250",
+        f"({MINUS}0.500)",
+        "0.500",
+        "(+0.375)",
+        "0.125",
+        f"({MINUS}0.375)",
+    ] in rows
     text = " ".join(" ".join(lines).split())
     assert "it is unknown which levels keep accuracy, and which metrics are worse there." in text
     assert "ECE over all levels (5): \N{MINUS SIGN}0.92, interval not known" in text

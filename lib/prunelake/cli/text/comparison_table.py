@@ -13,7 +13,7 @@ from rich.table import Table
 from prunelake.api.findings.candidates import SHOWN_METRICS, candidate_sentence
 from prunelake.api.findings.settle import settled_by
 from prunelake.api.findings.verdict_labels import VERDICT_LABELS
-from prunelake.api.findings.wording import interval, label, number, signed
+from prunelake.api.findings.wording import interval, label, number, percent, signed
 from prunelake.api.queries import run_metrics
 from prunelake.api.queries import runs as run_queries
 from prunelake.api.queries.candidates import candidates as candidate_query
@@ -155,7 +155,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f} %"
+    return "" if value is None else percent(value, 1)
 
 
 def _cell(row: Mapping[str, Any] | None) -> str:

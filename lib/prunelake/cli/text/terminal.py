@@ -18,6 +18,7 @@ from prunelake.api.findings.wording import (
     interval,
     label,
     model_name,
+    number,
     order_name,
     signed,
 )
@@ -175,9 +176,9 @@ def _cell(row: dict[str, Any] | None) -> str:
     if row is None or row["value"] is None:
         return ""
     if row["level"] == 0 or row["delta"] is None:
-        return f"{row['value']:.3f}"
+        return number(row["value"], 3)
     mark = f" {VERDICT_LABELS[row['verdict']].mark}" if row["verdict"] else ""
-    return f"{row['value']:.3f} ({row['delta']:+.3f}){mark}"
+    return f"{number(row['value'], 3)} ({signed(row['delta'], 3)}){mark}"
 
 
 def _correlation_lines(correlations: Sequence[dict[str, Any]]) -> str:
