@@ -3,138 +3,39 @@
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, binomtest
 from statsmodels.stats.multitest import multipletests
 
-from prunelake.analysis.power import PairedSpread, examples_for_changes_between, examples_for_share
-from prunelake.analysis.statistics import exact_interval
-from prunelake.lake.commit import write_analysis, write_run
 from prunelake.lake.sql.view_files import sql_folder
-from prunelake.schema.metrics import AOPC_METRICS, FLIP_MARGIN, METRIC_DEFINITIONS
 from prunelake.schema.verdicts import Verdict
 from tests.support.endurance import repeats
-from tests.support.lake_rows import frames, rows_of, run_row, small_analysis
-
-Row = dict[str, Any]
-
-CLOSE, FAR = (-0.01, 0.005), (-0.05, 0.005)  # 90 % intervals within and beyond the margin
-FALLEN = -0.2, -0.1
-
-
-def metric(
-    name: str = "ece",
-    delta: float | None = 0.05,
-    p: float | None = 0.001,
-    equivalence: tuple[float, float] | None = (0.03, 0.07),
-    **columns: Any,
-) -> Row:
-    """A row of lake.metrics at level 1, by default of a metric that is worse."""
-    low, high = equivalence or (None, None)
-    return {
-        "level": 1,
-        "metric": name,
-        "method": "",
-        "operator": "",
-        "variant": "",
-        "higher_is_better": name == "accuracy",
-        "is_tested": True,
-        "delta": delta,
-        "delta_se": None if delta is None else 0.01,
-        "equivalence_low": low,
-        "equivalence_high": high,
-        "p_value": p,
-        "paired_n": 100,
-    } | columns
-
-
-def accuracy(
-    delta: float | None = -0.001,
-    p: float | None = 0.9,
-    equivalence: tuple[float, float] | None = CLOSE,
-    **columns: Any,
-) -> Row:
-    return metric("accuracy", delta, p, equivalence, **columns)
-
-
-def judged(lake: Path, *rows: Row, name: str = "run", sql: str = "from verdicts") -> list[Row]:
-    run = run_row(name)
-    run_id = str(run["run_id"])
-    write_run(lake, run, frames())
-    about, derived = small_analysis(run_id)
-    table = derived["metrics"].clear()
-    given = [dict.fromkeys(table.schema) | row | {"run_id": run_id} for row in rows]
-    write_analysis(lake, about, derived | {"metrics": type(table)(given, schema=table.schema)})
-    return rows_of(lake, sql)
-
-
-STABLE = accuracy()
-UNSURE = accuracy(-0.01, 0.4, FAR)
-DOWN = accuracy(-0.15, 1e-4, FALLEN)
-UP = accuracy(0.15, 1e-4, (0.1, 0.2))
-DOWN_A_LITTLE = accuracy(-0.01, 1e-4, (-0.012, -0.008))
-UNKNOWN = accuracy(None, None, None, paired_n=0, note="no example could be scored")
-
-WORSE = metric()
-BETTER = metric(delta=-0.05, equivalence=(-0.07, -0.03))
-SAME = metric(delta=0.001, p=0.8, equivalence=CLOSE)
-OPEN = metric(delta=0.01, p=0.3, equivalence=FAR)
-WORSE_A_LITTLE = metric(delta=0.01, equivalence=(0.005, 0.015))
-PERHAPS_WORSE_A_LITTLE = metric(delta=0.012, equivalence=(0.003, 0.021))
-BETTER_A_LITTLE = metric(delta=-0.01, equivalence=(-0.015, -0.005))
-LOST = metric(delta=None, p=None, equivalence=None, paired_n=0, note="no example could be scored")
-MISSED = "a difference up to smallest_detectable could have been missed"
-NEITHER = "worse, but accuracy is neither stable nor fallen"
-NO_EXAMPLE = "no example could be scored"
-
-
-def equal(name: str = "ece", n: int = 298, **columns: Any) -> Row:
-    """A row of a metric that is equal at both levels in all of n examples."""
-    note = "no variation among the examples"
-    row = metric(name, 0.0, None, None, paired_n=n, delta_se=None, note=note)
-    return row | {"higher_is_better": name.startswith("compreh")} | columns
-
-
-def test_equal_examples_are_equivalent_if_they_are_enough(tmp_path: Path) -> None:
-    """2 (1 - 0.05^(1/n)) is below 0.02 from 299 examples on."""
-    assert 2 * (1 - 0.05 ** (1 / 299)) < 0.02 < 2 * (1 - 0.05 ** (1 / 298))
-    for n, verdict, needed in ((298, "inconclusive", 299), (299, "equivalent", None)):
-        (row,) = (
-            row for row in judged(tmp_path / str(n), STABLE, equal(n=n)) if row["metric"] == "ece"
-        )
-        assert (row["verdict"], row["n_needed"]) == (verdict, needed)
-        assert row["equivalence_high"] == pytest.approx(2 * (1 - 0.05 ** (1 / n)))
-        assert row["equivalence_low"] == -row["equivalence_high"]
-        assert (row["delta"], row["delta_low"], row["is_shown_worse"]) == (0, None, False)
-        assert (row["reason"] is None) == (verdict == "equivalent")
-    # A sequential run, a metric without a limit, a random ranking and other resamples have no such
-    # bound.
-    others = [
-        equal(look_count=2),
-        equal("nll"),
-        equal("comprehensiveness", method="lime", operator="replace", variant="normalised"),
-        equal("brier", delta_se=0.01),
-    ]
-    rows = judged(
-        tmp_path / "others", STABLE, *others, sql="from deltas where metric != 'accuracy'"
-    )
-    assert len(rows) == len(others)
-    assert {row["equivalence_high"] for row in rows} == {None}
-
-
-@pytest.mark.parametrize("name", ["ece", "brier", "repetition", *AOPC_METRICS])
-def test_the_bound_of_equal_examples_follows_from_the_range_of_the_metric(
-    tmp_path: Path, name: str
-) -> None:
-    columns = {"method": "lime"} if name in AOPC_METRICS else {}
-    (row,) = judged(tmp_path, equal(name, 100, **columns), sql="from deltas")
-    width = METRIC_DEFINITIONS[name].high - METRIC_DEFINITIONS[name].low
-    greatest = width * (2 if name == "ece" else 1)
-    assert row["equivalence_high"] == pytest.approx(greatest * (1 - 0.05 ** (1 / 100)))
+from tests.support.lake_rows import rows_of, run_row
+from tests.support.verdict_rows import (
+    BETTER,
+    BETTER_A_LITTLE,
+    DOWN,
+    DOWN_A_LITTLE,
+    LOST,
+    MISSED,
+    NEITHER,
+    NO_EXAMPLE,
+    OPEN,
+    PERHAPS_WORSE_A_LITTLE,
+    SAME,
+    STABLE,
+    UNKNOWN,
+    UNSURE,
+    UP,
+    WORSE,
+    WORSE_A_LITTLE,
+    Row,
+    accuracy,
+    judged,
+    metric,
+)
 
 
 @pytest.mark.parametrize(
@@ -218,91 +119,12 @@ def test_only_tested_metrics_with_a_direction_are_judged(tmp_path: Path) -> None
     assert [r["metric"] for r in rows] == ["accuracy"]
 
 
-def flips(count: int, n: int, level: int = 1) -> Row:
-    """A row of the flip rate: `count` of `n` predictions changed."""
-    low, high = exact_interval(count, n, 0.9)
-    return metric("flip_rate", count / n, None, (low, high), level=level, paired_n=n) | {
-        "paired_value": count / n
-    }
-
-
-@pytest.mark.parametrize(
-    ("standing", "count", "verdict"),
-    [
-        (STABLE, 68, "hidden degradation"),
-        (DOWN, 68, "visible degradation"),
-        (UNSURE, 68, "inconclusive"),
-        (STABLE, 55, "inconclusive"),  # above the margin by chance
-        (STABLE, 35, "equivalent"),
-        (STABLE, 0, "equivalent"),
-    ],
-)
-def test_a_flip_rate_is_judged_by_its_margin(
-    tmp_path: Path, standing: Row, count: int, verdict: str
-) -> None:
-    rows = judged(tmp_path, standing, flips(count, 1000))
-    (row,) = (row for row in rows if row["metric"] == "flip_rate")
-    assert row["verdict"] == verdict
-    assert row["margin"] == FLIP_MARGIN
-    assert row["is_shown_worse"] == (count == 68)
-    exact = binomtest(count, 1000, FLIP_MARGIN, alternative="greater").pvalue
-    assert row["p_value"] == pytest.approx(exact, rel=1e-6)
-    (wide,) = rows_of(tmp_path, "from verdicts_at(metric_margin := 1.5) where metric = 'flip_rate'")
-    assert wide["verdict"] == "equivalent"
-
-
-def test_an_inconclusive_flip_rate_has_the_smallest_detectable_rate(tmp_path: Path) -> None:
-    n = 1000
-    rows = judged(tmp_path, STABLE, flips(50, n))
-    (row,) = (row for row in rows if row["metric"] == "flip_rate")
-    critical = binom.isf(0.05, n, FLIP_MARGIN) + 1
-    assert binom.sf(critical - 1, n, row["smallest_detectable"]) == pytest.approx(0.8, abs=0.04)
-
-
 def test_published_numbers_have_no_verdict(tmp_path: Path) -> None:
     note = "published without examples: no interval, no test"
     unknown: Row = {"p_value": None, "equivalence_low": None, "equivalence_high": None}
     unknown |= {"paired_n": None, "delta_se": None, "note": note}
     rows = judged(tmp_path, accuracy(-0.1) | unknown, metric() | unknown)
     assert {(r["verdict"], r["reason"]) for r in rows} == {(None, note)}
-
-
-def test_an_inconclusive_verdict_names_the_examples_that_decide_it(tmp_path: Path) -> None:
-    """The oracle is the power function of `prunelake plan`."""
-    half = 1.6448536 * 0.01
-    plain = metric(delta=0.0, p=0.9, equivalence=(-half, 0.021), paired_n=1000, method="plain")
-    biased = metric("brier", 0.0, 0.9, (-half - 0.01, half), paired_n=1000)
-    lucky = metric("nll", 0.0, 0.9, (-0.0201, 0.0), paired_n=1000, delta_se=0.001)
-    rows = judged(tmp_path, UNSURE, DOWN | {"level": 2}, SAME, plain, biased, lucky)
-    needed = {(r["metric"], r["method"], r["level"]): r["n_needed"] for r in rows}
-    assert needed["ece", None, 1] is None  # equivalent
-    assert needed["accuracy", None, 2] is None  # changed
-    root_n = 1000**0.5
-    for key, excess in ((("ece", "plain", 1), 0.021 - half), (("brier", None, 1), 0.01)):
-        spread = PairedSpread(0.01 * root_n, excess * root_n)
-        expected = examples_for_changes_between(-1, 1, spread, 0.02)
-        assert needed[key] == pytest.approx(expected, rel=0.01)
-    assert needed["nll", None, 1] == 1500
-
-
-@pytest.mark.parametrize("count", [42, 60])
-def test_an_inconclusive_flip_rate_names_the_examples_that_place_it_at_its_margin(
-    tmp_path: Path, count: int
-) -> None:
-    """The oracle is the exact binomial test of `prunelake plan`."""
-    (row,) = (r for r in judged(tmp_path, STABLE, flips(count, 1000)) if r["metric"] == "flip_rate")
-    assert row["verdict"] == "inconclusive"
-    expected = examples_for_share(count / 1000, FLIP_MARGIN)
-    assert row["n_needed"] == pytest.approx(expected, rel=0.08)
-
-
-def test_an_inconclusive_change_has_the_smallest_detectable_change(tmp_path: Path) -> None:
-    rows = judged(tmp_path, STABLE, OPEN, metric("nll"), metric("brier", p=None))
-    result = {r["metric"]: r["smallest_detectable"] for r in rows}
-    # For a normal estimate P(|z| > 1.96) is 80 % if its mean is 1.96 + 0.84 standard errors off.
-    assert result["ece"] == pytest.approx((1.959964 + 0.841621) * 0.01)
-    assert result["brier"] == pytest.approx(result["ece"])
-    assert result["nll"] is None
 
 
 def test_margins_and_the_false_discovery_rate_are_parameters(tmp_path: Path) -> None:
