@@ -135,7 +135,8 @@ def level_metrics(
 ) -> pl.DataFrame:
     """Metrics of these runs at a level, compared with level 0: rows of `headline_metrics`.
 
-    A metric that a run has not measured has no row.
+    A metric that a run has not measured has no row. A verdict is `worse` if the metric is shown to
+    be worse while accuracy is undecided (`prunelake.schema.verdicts`).
 
     Raises:
         LakeError: as `views.query`.
@@ -143,6 +144,8 @@ def level_metrics(
     return query(
         lake,
         """
+        select
+            * replace (if(verdict = 'inconclusive' and is_shown_worse, 'worse', verdict) as verdict)
         from headline_metrics
         where
             list_contains($run_ids, run_id)
