@@ -45,7 +45,7 @@ from tests.support.profile_rows import profiled
 # The rows of these tests have nothing to exclude or bound, and are too few to calibrate.
 EMPTY = {
     *("excluded", "seed_agreement", "bounds", "reported", "lake.bounds", "lake.reported"),
-    "lake.levels",
+    *("lake.levels", "texts", "paired_texts", "lake.texts"),
     *("recalibrated_reliability", "lake.recalibrated_reliability"),
 }
 
