@@ -28,6 +28,7 @@ from prunelake.sweeps.plan import plan_sweep
 FORMS: list[tuple[Any, GgufQuantisation | None]] = [
     ("attention", None),
     ("attention", GgufQuantisation.q8_0),
+    ("attention", GgufQuantisation.q4_k_m),
     ("block", None),
 ]
 

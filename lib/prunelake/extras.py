@@ -13,6 +13,7 @@ EXTRAS = {
     "cloud": ("obstore",),
     "tables": ("deltalake", "pyiceberg", "pyarrow"),
     "harness": ("lm_eval",),
+    "llama-cpp": ("llama_cpp_py_sync",),
     "quantised": ("torchao", "compressed_tensors", "bitsandbytes"),
 }
 """The packages that each extra brings, by the names under which they are imported."""

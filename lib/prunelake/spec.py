@@ -72,9 +72,14 @@ class CheckpointKind(StrEnum):
 
 
 class GgufQuantisation(StrEnum):
-    """The number formats of GGUF that the gguf package can write, besides the model's own."""
+    """The number formats of GGUF besides the model's own.
+
+    The gguf package writes `q8_0`. llama.cpp writes `q4_k_m`, a mixture of formats, from the
+    package llama-cpp-py-sync.
+    """
 
     q8_0 = "q8_0"
+    q4_k_m = "q4_k_m"
 
 
 class Rows(FrozenValue):

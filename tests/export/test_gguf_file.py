@@ -11,8 +11,9 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from prunelake.errors import UnsupportedModel
+from prunelake.errors import MissingExtra, UnsupportedModel
 from prunelake.export.gguf_file import write_gguf
+from prunelake.export.llama_cpp import tensor_formats
 from prunelake.models.removal import removed
 from prunelake.spec import GgufQuantisation, Unit
 from tests.support.byte_tokenizer import SIZE, byte_tokenizer
@@ -100,6 +101,30 @@ def test_the_matrices_may_be_quantised(layers: list[int], tmp_path: Path) -> Non
     expected = model.state_dict()["model.embed_tokens.weight"].numpy()
     difference = np.abs(values_of(reader)["token_embd.weight"] - expected)
     assert 0 < difference.max() <= np.abs(expected).max() / 127 / 2 * 1.01
+
+
+def test_llama_cpp_quantises_rows_of_256(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp_py_sync")
+    model = llama(hidden_size=256, intermediate_size=96)
+    reader = written(model, [1, 3], tmp_path, quantisation=GgufQuantisation.q4_k_m)
+    values, types = values_of(reader), {t.name: t.tensor_type.name for t in reader.tensors}
+    assert types["blk.2.attn_q.weight"] == types["blk.2.ffn_gate.weight"] == "Q4_K"
+    assert "blk.1.attn_q.weight" not in types
+    # Rows of 32 and 96 numbers fall back to formats with blocks of 32.
+    assert tensor_formats(tmp_path / "model.gguf")["Q5_0"] == ["attn_output", "ffn_down"]
+    for name, own in (("attn_v", "self_attn.v_proj"), ("ffn_down", "mlp.down_proj")):
+        expected = model.state_dict()[f"model.layers.2.{own}.weight"].numpy()
+        error = np.linalg.norm(values[f"blk.2.{name}.weight"] - expected)
+        assert 0 < error / np.linalg.norm(expected) < 0.15
+    assert {file.suffix for file in tmp_path.glob("model*")} == {".gguf"}
+
+
+def test_quantisation_by_llama_cpp_names_the_missing_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prunelake.extras.find_spec", lambda _: None)
+    with pytest.raises(MissingExtra, match=r"needs llama_cpp_py_sync.*prunelake\[llama-cpp\]"):
+        written(llama(), [1], tmp_path, quantisation=GgufQuantisation.q4_k_m)
 
 
 def test_the_tokenizer_is_written(tmp_path: Path) -> None:

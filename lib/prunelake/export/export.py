@@ -10,6 +10,8 @@ from transformers import PreTrainedModel
 from prunelake.errors import ExportError, UnknownLayer
 from prunelake.export.calibrator import CALIBRATOR_FILE, ExportedCalibrator, find_calibrator
 from prunelake.export.checkpoint import MAX_SHARD_SIZE, check_output_folder, write_checkpoint
+from prunelake.export.gguf_file import GGUF_FILE
+from prunelake.export.llama_cpp import tensor_formats
 from prunelake.export.model_card import (
     CARD_METRICS,
     CARD_TEXT_METRICS,
@@ -19,6 +21,7 @@ from prunelake.export.model_card import (
     render_model_card,
 )
 from prunelake.export.origin import model_origin
+from prunelake.extras import require_extra
 from prunelake.lake.sql.run_lookup import (
     level_costs,
     level_metrics,
@@ -95,6 +98,7 @@ def export_model(
         log: receives a line for each step.
 
     Raises:
+        MissingExtra: no llama.cpp for `q4_k_m`.
         ExportError: as `write_checkpoint`; or the weights are quantised; or a compact checkpoint
             without experts.
         UnknownLayer: level 0, which removes nothing, or a level that the model does not have.
@@ -121,6 +125,8 @@ def export_model(
             f"--quantize {request.quantisation} is a number format of GGUF; give --kind gguf, or "
             "quantise the checkpoint with a tool of its runtime"
         )
+    if request.quantisation is GgufQuantisation.q4_k_m:
+        require_extra("llama-cpp")
     if request.with_code and request.kind is not CheckpointKind.compact:
         raise ExportError(
             f"--with-code is for --kind compact; a {request.kind} checkpoint needs no code of "
@@ -206,4 +212,10 @@ def export_model(
         max_shard_size=request.max_shard_size,
         with_code=request.with_code,
     )
+    if request.quantisation is GgufQuantisation.q4_k_m:
+        formats = tensor_formats(out / GGUF_FILE)
+        log(
+            "llama.cpp chose the formats by tensor and length of rows: "
+            + "; ".join(f"{name} for {', '.join(tensors)}" for name, tensors in formats.items())
+        )
     return ExportResult(pruned, weight_bytes, missing_evaluation(pruned, runs), calibrator)

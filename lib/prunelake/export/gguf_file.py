@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from prunelake.errors import ExportError, UnsupportedModel
 from prunelake.export.fewer_blocks import model_with_fewer_blocks
 from prunelake.export.gguf_tokenizer import add_tokenizer
+from prunelake.export.llama_cpp import quantise_by_llama_cpp
 from prunelake.spec import GgufQuantisation, Unit
 
 GGUF_FILE = "model.gguf"
@@ -80,6 +81,7 @@ def write_gguf(
 
     Raises:
         UnsupportedModel: llama.cpp cannot express this model without these layers.
+        MissingExtra: as `quantise_by_llama_cpp`.
         ExportError: the file has other weights than the model.
     """
     check_gguf(model, layers, unit)
@@ -88,7 +90,9 @@ def write_gguf(
         model = model_with_fewer_blocks(model, layers)
     config = model.config
     matrix_format = (
-        gguf.GGMLQuantizationType.Q8_0 if quantisation is not None else FORMATS[model.dtype]
+        gguf.GGMLQuantizationType.Q8_0
+        if quantisation is GgufQuantisation.q8_0
+        else FORMATS[model.dtype]
     )
     writer = gguf.GGUFWriter(folder / GGUF_FILE, "deci" if absent else "llama")
     _add_configuration(writer, config, absent, name)
@@ -104,6 +108,8 @@ def write_gguf(
     writer.write_tensors_to_file()
     writer.close()
     _check_tensors(folder / GGUF_FILE, tensors, matrix_format)
+    if quantisation is GgufQuantisation.q4_k_m:
+        quantise_by_llama_cpp(folder / GGUF_FILE)
     return (folder / GGUF_FILE).stat().st_size
 
 
