@@ -226,11 +226,11 @@ def make_segments(base: Path, folder: Path, run_count: int) -> None:
                     generation=1,
                     rows={name: frame.height for name, frame in rows.items()},
                 )
-            name = ManifestName(segment_name(owners, version), 1)
+            segment = ManifestName(segment_name(owners, version), 1)
             merged = ((t, pl.concat(frames[t.name]).sort("run_id")) for t in group.values())
-            files = write_files(folder, name, merged)
+            files = write_files(folder, segment, merged)
             content = Manifest(analysis_version=version, owners=owners, files=files)
-            commit_manifest(folder, group, name, content)
+            commit_manifest(folder, group, segment, content)
         say(f"{numbers.stop} runs")
 
 
