@@ -82,12 +82,14 @@ if __name__ == "__main__":
 """
 
 # Resolves with the milliseconds until the change is shown: the status line names it, and no visible
-# chart is busy. The first screen is a change of nothing.
+# chart is busy. The first screen is a change of nothing. It scrolls to the charts, since a map of
+# the runs may come first.
 SHOWN = """async ([name, value]) => {
   const status = document.querySelector("#status");
   const former = name ? status.textContent : "";
   const isShown = () => {
     const cards = [...document.querySelectorAll("[data-chart]")];
+    cards[0]?.scrollIntoView();
     const seen = cards.filter((card) => card.getBoundingClientRect().top < innerHeight);
     const text = status.textContent;
     return text !== former && text.startsWith("Shown") && seen.length > 0 &&
