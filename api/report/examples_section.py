@@ -122,7 +122,7 @@ def _explanation(scored: TokenScores, note: str | None = None) -> str:
     text = "".join(_marked(token, score, largest) for token, score in scored)
     known = [(token, score) for token, score in scored if score is not None]
     words = _strongest(known) if known else note or "No token was scored."
-    return f'<p class="tokens" dir="auto">{text}</p><p class="soft note">{words}</p>'
+    return f'<p class="tokens">{text}</p><p class="soft note">{words}</p>'
 
 
 def _marked(token: str, score: float | None, largest: float) -> str:

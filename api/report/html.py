@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from ..findings.wording import isolated
+
 
 def figures(members: Iterable[str]) -> str:
     """Figures side by side, as many as fit."""
@@ -62,7 +64,7 @@ def quoted(text: str) -> str:
 
 def name(text: str) -> str:
     """A name of the data; in a right-to-left script it keeps the words around it in order."""
-    return f"<bdi>{escape(text)}</bdi>"
+    return escape(isolated(text))
 
 
 def note(text: str) -> str:

@@ -70,7 +70,7 @@ def run_section(
         figures = _figures(connection, selection, is_first, drawings)
         examples = examples_section(connection, selection, headline["method"] if headline else None)
     return (
-        f'<section id="{run_id}"><h3>{html.name(run["task"])}</h3>{words}'
+        f'<section id="{run_id}"><h3>{escape(run["task"])}</h3>{words}'
         f"{figures}{examples}"
         f"{tables.verdict_table(levels)}{tables.correlation_table(correlations)}</section>"
     )
