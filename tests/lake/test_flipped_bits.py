@@ -117,14 +117,22 @@ def test_no_flipped_bit_changes_an_answer(lake: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("table", ["predictions", "metrics"])
 def test_no_flipped_bit_is_published(lake: Path, tmp_path: Path, table: str) -> None:
+    """A damaged run is hidden; a damaged analysis is computed again before it is published."""
     copy = shutil.copytree(lake, tmp_path / "copy")
     path = stored_manifest(copy, identity_of("three")[1], table).file(table)
     assert isinstance(path, Path)
-    expected = Expected(copy, tmp_path).without(path)
+    if table == "predictions":
+        expected = Expected(copy, tmp_path).without(path)
+    else:
+        with views.connect(copy) as connection:
+            expected = answers(connection)
     flip(path, path.stat().st_size // 2, 4)
     actual = published_answers(publish(copy, analyse))
     for name, rows in expected.items():
-        assert_frame_equal(actual[name], rows)
+        computed_at = () if table == "predictions" else ("analysed_at",)
+        assert_frame_equal(
+            actual[name].drop(computed_at, strict=False), rows.drop(computed_at, strict=False)
+        )
 
 
 def published_answers(path: Path) -> Answers:

@@ -323,11 +323,12 @@ def test_a_failed_write_is_one_clear_line_and_the_next_sweep_continues(
             undisturbed.matches(place)
             assert list(find_damage(place.lake)) == []
     assert attempts == len(failed) + 1
-    # A sweep has no published numbers and no candidates. This sweep has one round, and too few
-    # rows to recalibrate.
+    # A sweep has no published numbers and no candidates. This sweep has no texts, one round, and
+    # too few rows to recalibrate.
     assert {path.parent.name for path in failed} >= {*undisturbed.tables, undisturbed.run_id} - {
         "reported",
         "levels",
+        "texts",
         "looks",
         "recalibrated_reliability",
     }

@@ -53,9 +53,11 @@ class Lake:
         return sum(self.run(run_id)["forward_tokens"] for run_id in run_ids)
 
     def cells(self, run_id: str) -> dict[str, pl.DataFrame]:
+        """The cells of a run by table; these sweeps measure no texts."""
         return {
             table.name: read.read_table(self.settings.lake, table.name, [run_id])
             for table in CELL_TABLES
+            if table.name != "texts"
         }
 
     def copied(self, run_id: str) -> dict[str, int]:

@@ -30,8 +30,9 @@ from prunelake.lake.files.manifests import (
 )
 from prunelake.lake.files.paths import SEGMENT_PREFIX
 from prunelake.lake.files.row_checks import row_problems, schema_problem
+from prunelake.lake.files.write_errors import write_errors
 from prunelake.lake.read import check_format, has_run, read_content, require_lake, run_commit
-from prunelake.lake.storage.location import Location, storage_clock, write_errors
+from prunelake.lake.storage.location import Location, storage_clock
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.profile_tables import PROFILE_SUBJECT, PROFILE_TABLES, PROFILES
 from prunelake.schema.run_tables import RUN_TABLES

@@ -22,7 +22,8 @@ from prunelake.lake.files.entries import write_files
 from prunelake.lake.files.manifests import ListedFile
 from prunelake.lake.files.paths import SHARDS_FOLDER, ManifestName, data_file
 from prunelake.lake.files.verified import content_problem
-from prunelake.lake.storage.location import Location, delete_folder, list_folder, put, write_errors
+from prunelake.lake.files.write_errors import write_errors
+from prunelake.lake.storage.location import Location, delete_folder, list_folder, put
 from prunelake.lake.storage.locks import locked
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import Table

@@ -15,8 +15,9 @@ from prunelake.lake.files import parquet
 from prunelake.lake.files.entries import commit_manifest, next_name, segment_name, write_files
 from prunelake.lake.files.manifests import Manifest, Owner, StoredManifest
 from prunelake.lake.files.paths import is_segment
+from prunelake.lake.files.write_errors import write_errors
 from prunelake.lake.read import LakeContent, read_content
-from prunelake.lake.storage.location import Location, write_errors
+from prunelake.lake.storage.location import Location
 from prunelake.lake.storage.locks import MAINTENANCE_LOCK, locked
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES

@@ -26,6 +26,7 @@ from prunelake.lake.files.paths import (
     parse_data_file,
     parse_manifest,
 )
+from prunelake.lake.files.write_errors import write_errors
 from prunelake.lake.maintenance.lost_runs import find_lost_runs
 from prunelake.lake.read import LakeContent, read_content
 from prunelake.lake.storage.location import (
@@ -34,7 +35,6 @@ from prunelake.lake.storage.location import (
     delete,
     list_folder,
     storage_clock,
-    write_errors,
     written_at,
 )
 from prunelake.lake.storage.locks import MAINTENANCE_LOCK, locked

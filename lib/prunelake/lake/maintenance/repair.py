@@ -27,6 +27,7 @@ from prunelake.lake.files.paths import (
     parse_data_file,
     parse_manifest,
 )
+from prunelake.lake.files.write_errors import write_errors
 from prunelake.lake.maintenance.leftovers import find_leftovers
 from prunelake.lake.maintenance.lost_runs import find_lost_runs, restore
 from prunelake.lake.maintenance.verify import verify_lake
@@ -41,7 +42,6 @@ from prunelake.lake.storage.location import (
     move,
     put,
     relative_name,
-    write_errors,
 )
 from prunelake.lake.storage.locks import MAINTENANCE_LOCK, locked
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES

@@ -16,9 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-import polars as pl
-
-from prunelake.errors import LakeError, one_line
+from prunelake.errors import LakeError
 from prunelake.lake.storage.objects import (
     MAX_CONCURRENT_REQUESTS,
     SCHEMES,
@@ -69,21 +67,6 @@ def local_path(path: Location) -> Path | None:
 def resolved(path: Location) -> Location:
     """The same path, absolute and without links."""
     return path.resolve() if isinstance(path, Path) else path
-
-
-@contextmanager
-def write_errors(failure: str, retry: str) -> Iterator[None]:
-    """Turn errors of the disk in the block into a LakeError with the remedy.
-
-    Raises:
-        LakeError: `<failure>: <error>; make room or fix the permissions and <retry>`.
-    """
-    try:
-        yield
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise LakeError(
-            f"{failure}: {one_line(error)}; make room or fix the permissions and {retry}"
-        ) from error
 
 
 def list_folder(folder: Location, pattern: str = "*") -> list[Location]:
