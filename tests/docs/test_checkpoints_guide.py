@@ -141,6 +141,6 @@ def test_the_card_names_its_run(folder: Path) -> None:
     for name in ("smollm2-4", "smollm2-4-compact"):
         card = (folder / name / "README.md").read_text()
         (run_id,) = run_ids(folder / "lake")
-        assert f"| the order comes from | run {run_id} of the lake |" in card
+        assert f"| removal order | run {run_id} of the lake |" in card
         assert "| opinions | accuracy | " in card
         assert "- comprehensiveness on opinions\n" in card

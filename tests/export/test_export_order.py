@@ -31,7 +31,7 @@ def test_the_order_of_the_lake_is_exported(
     assert export(monkeypatch, "tiny", "--level", "2", "--kind", kind, "--out", "out") == 0
     out, err = capsys.readouterr()
     assert "without attention layers 0, 3" in out
-    assert f"The order comes from run {run_id} of the lake." in out
+    assert f"Removal order: run {run_id} of the lake." in out
     assert not err
     whole = load_model(resolve_model("tiny", Path("cache"))).model
     with removed(whole, ORDER[:2]):
@@ -85,7 +85,7 @@ def test_without_a_run_the_order_of_a_sweep_is_computed(
     assert err.startswith("warning: Nothing was measured: the lake has no run")
     card = Path("out/README.md").read_text()
     text = "bundled" if name in ("cosine", "iterative") else "none"
-    assert f"an order computed here (calibration text: {text})" in card
+    assert f"computed for this export (calibration text: {text})" in card
 
 
 @pytest.mark.parametrize("strategy", ["divergence", "balanced"])

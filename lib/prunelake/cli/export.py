@@ -106,7 +106,7 @@ def export(
         removed = f"{pruned.level} of {pruned.layer_count} {UNIT_NAMES[pruned.unit]}"
     typer.echo(
         f"{out}: {model} without {removed} ({kind}, {quantize or pruned.dtype}, "
-        f"{exported.weight_bytes / 1e6:.1f} MB of weights)\nThe order comes from {pruned.origin}."
+        f"{exported.weight_bytes / 1e6:.1f} MB of weights)\nRemoval order: {pruned.origin}."
     )
     if fitted is not None:
         typer.echo(

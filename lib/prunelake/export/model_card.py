@@ -126,7 +126,7 @@ def render_model_card(
             f"| architecture | {pruned.architecture} |",
             f"| removed {unit} (the first is 0) | {removed} |",
             f"| chosen by | {pruned.strategy}, level {pruned.level} |",
-            f"| the order comes from | {pruned.origin} |",
+            f"| removal order | {pruned.origin} |",
             f"| number format of the weights | {quantisation or weight_format(pruned.dtype)} |",
             f"| written by | PruneLake {version('prunelake')} |",
             "",

@@ -69,15 +69,15 @@ def find_removal_order(
         origin = f"run {runs[0].run_id} of the lake"
         return FoundOrder(runs[0].removal_order, dtype, tuple(runs), origin)
     log(
-        f"the lake {settings.lake} has no run of this model by {strategy.label}: computing its "
-        "order, unless it was computed here before"
+        f"the lake in {settings.lake} has no run of this model by {strategy.label}: computing its "
+        "order, unless the cache has it"
     )
     dtype = dtype or "float32"
     layers = compute_removal_order(
         source, strategy, max(levels), calibration, settings, dtype, load
     )
     text = calibration.source if strategy.reads_text else "none"
-    return FoundOrder(layers, dtype, (), f"an order computed here (calibration text: {text})")
+    return FoundOrder(layers, dtype, (), f"computed for this export (calibration text: {text})")
 
 
 def compute_removal_order(
