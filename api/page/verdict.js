@@ -67,7 +67,7 @@ export function showMetrics(metrics, names, metric) {
 function judgement(row) {
   if (!row.is_judged) return { verdict: null, reason: "not tested" };
   return {
-    verdict: row.verdict === "inconclusive" && row.is_shown_worse ? "worse" : row.verdict,
+    verdict: row.shown_verdict,
     reason: row.reason?.replace("smallest_detectable", number(row.smallest_detectable)) ?? "",
   };
 }

@@ -34,9 +34,7 @@ def headline_metrics(run_ids: Sequence[str]) -> BoundQuery:
             shown.equivalence_low,
             shown.equivalence_high,
             shown.p_adjusted,
-            if(
-                shown.verdict = 'inconclusive' and shown.is_shown_worse, 'worse', shown.verdict
-            ) as verdict,
+            shown.shown_verdict as verdict,
             shown.smallest_detectable,
             shown.n_needed,
             shown.note,

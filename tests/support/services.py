@@ -91,7 +91,7 @@ class Services:
         self._launch(self.units[name])
 
     def supervise(self) -> None:
-        """Restart what has ended, after the delay of its unit."""
+        """Restart ended services, after the delay of their units."""
         for service in self.units.values():
             if service.process is None or service.process.poll() is None:
                 continue

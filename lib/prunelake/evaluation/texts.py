@@ -179,7 +179,7 @@ def _endless_generation(model: PreTrainedModel) -> Iterator[None]:
     """Generate without end, and without the model's own settings.
 
     An instruction model ends many prompts at once, which leaves nothing to compare, so the tokens
-    that end a text are never chosen. A penalty for repetition would hide what is measured.
+    that end a text are never chosen. A penalty for repetition would hide the repetition.
     """
     if not (hasattr(model, "generate") and model.can_generate()):
         raise UnsupportedModel(

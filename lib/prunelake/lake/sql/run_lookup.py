@@ -144,8 +144,7 @@ def level_metrics(
     return query(
         lake,
         """
-        select
-            * replace (if(verdict = 'inconclusive' and is_shown_worse, 'worse', verdict) as verdict)
+        select * replace (shown_verdict as verdict)
         from headline_metrics
         where
             list_contains($run_ids, run_id)
