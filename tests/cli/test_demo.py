@@ -85,6 +85,9 @@ def test_recorded_results_open_after_a_plain_installation(tmp_path: Path) -> Non
     assert ": Without 1 attention layer, hidden degradation of comprehensiveness" in lines[0]
     (lake,) = (tmp_path / "cache" / "recorded").iterdir()
     assert f"Page:   prunelake serve --lake {lake}" in lines
+    *shown, last = [line for line in lines if "prunelake " in line]
+    assert all(f" --lake {lake}" in line for line in shown)
+    assert last == "Next:   prunelake sweep --model hub:ORG/NAME --task everyday_knowledge"
     assert ": Without 4 attention layers" in (tmp_path / "recorded.html").read_text()
     assert not (tmp_path / "lake").exists()
 

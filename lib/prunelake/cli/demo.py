@@ -1,5 +1,6 @@
 """`prunelake demo`: the main job on the bundled tasks, or its recorded results."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,11 +56,12 @@ def demo(
         if lake is not None:
             raise InvalidSpec("--recorded brings its own lake; leave out --lake")
         settings, run_ids = _open_recorded_lake(settings)
+        lake = str(settings.lake)  # for the printed commands
     else:
         run_ids = run_demo(settings)
     print_summary(settings.lake, run_ids, lake_option=lake)
     write_report(settings.lake, report)
-    option = f" --lake {settings.lake}" if recorded or lake is not None else ""
+    option = "" if lake is None else f" --lake {shlex.quote(lake)}"
     typer.echo(
         f"\nReport: {report}\nPage:   prunelake serve{option}\n"
         f'SQL:    prunelake sql{option} "{VERDICTS_QUERY}"\n'
