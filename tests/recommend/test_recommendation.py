@@ -9,40 +9,17 @@ import pytest
 from scipy.stats import norm, t
 
 from prunelake.analysis.statistics import tango_interval
-from prunelake.api.findings.recommendations.answer import answer_sentence
-from prunelake.api.findings.recommendations.caveats import caveats
-from prunelake.api.findings.recommendations.changes import next_commands
-from prunelake.api.findings.recommendations.reasons import reason_sentence
 from prunelake.errors import InvalidRequest, NotFound, NothingToShow, PruneLakeError
-from prunelake.lake.sql import views
-from prunelake.recommend.budget import parse_budget
-from prunelake.recommend.recommendation import Answer, Recommendation, recommend
-from prunelake.recommend.request import Margins, RecommendationRequest, parse_criteria
+from prunelake.recommend.request import Margins, parse_criteria
 from tests.support.criteria_runs import CRITERIA, Loss, compared_run
 from tests.support.example_runs import published_run
 from tests.support.lake_rows import run_row, write_raw
-from tests.support.profile_rows import profiled
+from tests.support.recommendations import no_level_reason, plain_answer, recommendation
 
 BAD: Loss = (0.05, 0.01)
 UNSURE: Loss = (0.01, 0.02)
 LATER = datetime.datetime(2026, 5, 1, tzinfo=datetime.UTC)
 UNEXPLAINED: dict[str, Loss] = {"comprehensiveness": None, "sufficiency": None}
-
-
-def recommendation(lake: Path, budget: str | None = None, **question: Any) -> Recommendation:
-    fields: dict[str, Any] = {"model": "tiny", "budget": parse_budget(budget)} | question
-    with views.connect(lake) as connection:
-        return recommend(connection, RecommendationRequest(**fields))
-
-
-def plain_answer(lake: Path, budget: str | None = None, **question: Any) -> Answer:
-    return recommendation(lake, budget, **question).as_it_is
-
-
-def no_level_reason(lake: Path, budget: str | None = None, **question: Any) -> str | None:
-    (candidate,) = plain_answer(lake, budget, **question).candidates
-    assert candidate.level is None
-    return candidate.reason
 
 
 def test_the_deepest_level_before_the_first_failure_is_recommended(tmp_path: Path) -> None:
@@ -221,119 +198,6 @@ def test_recalibration_can_make_a_level_fail(tmp_path: Path) -> None:
     assert (result.as_it_is.level, result.recalibrated.level) == (2, 1)
 
 
-ORDER = [3, 1, 2, 0, 4, 5, 6, 7]
-
-
-def profile_of(lake: Path, name: str, *speedups: float, **columns: Any) -> None:
-    """Write a profile of levels 0, 1, ...; level k decodes speedups[k - 1] times as fast as 0."""
-    decode = {level: [4.0 / ratio] * 3 for level, ratio in enumerate((1.0, *speedups))}
-    profiled(lake, name, decode, **{"removal_order": ORDER, "layer_count": 8} | columns)
-
-
-def test_a_budget_limits_measured_costs(tmp_path: Path) -> None:
-    compared_run(tmp_path, "run", {1: {}, 2: {}, 3: {"ece": BAD}})
-    profile_of(tmp_path, "here", 1.1, 1.25, 1.5)
-    result = recommendation(tmp_path, "speedup>=1.2")
-    assert result.device == "a CPU, 1 thread"
-    assert result.as_it_is.level == 2
-    assert result.as_it_is.costs["decode_speedup"] == pytest.approx(1.25)
-    assert result.as_it_is.costs["kv_share"] == pytest.approx(32 / 64)
-    assert plain_answer(tmp_path, "speedup<1.2").level == 1
-    assert no_level_reason(tmp_path, "speedup>=1.3") == "quality"
-    assert no_level_reason(tmp_path, "speedup>=2") == "over_budget"
-    (candidate,) = plain_answer(tmp_path, "speedup>=2").candidates
-    near = candidate.nearest_level(parse_budget("speedup>=2"))
-    assert near is not None
-    assert near.level == 3
-
-
-@pytest.mark.parametrize(("load", "device", "is_busy"), [(13, "cpu", True), (0.5, "cpu", False)])
-def test_speeds_from_a_busy_machine_carry_their_caveat(
-    tmp_path: Path, load: float, device: str, is_busy: bool
-) -> None:
-    compared_run(tmp_path, "run", {1: {}})
-    decode = {0: [4.0, 5.0, 6.0], 1: [2.0, 5.0, 4.0]}
-    columns: dict[str, Any] = {"removal_order": ORDER, "layer_count": 8}
-    profiled(tmp_path, "here", decode, device=device, load_average=load, **columns)
-    found = recommendation(tmp_path)
-    assert found.busy_load == (load if is_busy else None)
-    text = answer_sentence(found, found.as_it_is)
-    assert "It generates 1.50 times as fast (1.00 to 2.00), reads prompts 1.50 times" in text
-    caveat = "These speeds are unreliable: the machine was busy (load 13)."
-    assert text.endswith(caveat) == is_busy
-    assert any("machine was busy (load 13.0)" in text for text in caveats(found)) == is_busy
-    # Also if the answer is none for a budget of speed.
-    found = recommendation(tmp_path, "speedup>=3")
-    text = answer_sentence(found, found.as_it_is)
-    assert text.startswith("Without recalibration: none.")
-    assert text.endswith(caveat) == is_busy
-
-
-def test_sizes_follow_from_the_configuration_of_a_model_with_equal_layers(tmp_path: Path) -> None:
-    levels = {2: {}, 3: {}, 4: {"ece": BAD}}
-    compared_run(tmp_path, "run", levels, architecture="LlamaForCausalLM")
-    answer = plain_answer(tmp_path, "kv_share<=0.65")
-    assert (answer.level, answer.costs["kv_share"]) == (3, 5 / 8)
-    assert no_level_reason(tmp_path, "kv_share<=0.5") == "quality"
-    with pytest.raises(NothingToShow, match="weight_share was never measured"):
-        recommendation(tmp_path, "weight_share<=0.9")
-    profiled(tmp_path, "here", {0: [4.0], 4: [2.0]}, removal_order=ORDER, layer_count=8)
-    answer = plain_answer(tmp_path, "weight_share<=0.7")  # level 4 has 0.6 of the weights
-    assert answer.level == 3
-    assert answer.costs["weight_share"] == pytest.approx(0.7)
-    found = recommendation(tmp_path, "kv_share<=0.7, speedup>=1.2").as_it_is.candidates[0]
-    assert [(gap.kind, gap.names, gap.levels) for gap in found.gaps] == [
-        ("cost", ("speedup",), (3,))
-    ]
-
-
-def test_the_first_term_of_the_budget_ranks_the_orders(tmp_path: Path) -> None:
-    """The deeper of the two orders is slower here."""
-    compared_run(tmp_path, "a", {1: {}, 2: {}})
-    compared_run(tmp_path, "b", {1: {}}, strategy="last")
-    profile_of(tmp_path, "a", 1.1, 1.2)
-    profile_of(tmp_path, "b", 1.4, strategy="last")
-    assert plain_answer(tmp_path).strategy == "cosine"
-    assert plain_answer(tmp_path, "speedup>=1.1").strategy == "last"
-    assert plain_answer(tmp_path, "kv_share<=0.8, speedup>=1.1").strategy == "cosine"
-    assert plain_answer(tmp_path, "speedup>=1.5").level is None
-
-
-def test_an_order_without_measured_costs_is_not_recommended_for_a_budget(tmp_path: Path) -> None:
-    compared_run(tmp_path, "a", {1: {}})
-    compared_run(tmp_path, "b", {1: {}, 2: {}}, strategy="last")
-    profile_of(tmp_path, "a", 1.5)
-    answer = plain_answer(tmp_path, "speedup>=1.2")
-    assert (answer.strategy, answer.level) == ("cosine", 1)
-    assert [c.reason for c in answer.candidates] == [None, "cost_unknown"]
-
-
-def test_a_budget_needs_a_device_if_several_were_measured(tmp_path: Path) -> None:
-    compared_run(tmp_path, "run", {1: {}})
-    profile_of(tmp_path, "cpu", 1.5)
-    profile_of(tmp_path, "gpu", 1.1, device="cuda", device_name="a GPU")
-    with pytest.raises(NotFound, match=r"measured on a CPU, 1 thread and a GPU; choose one"):
-        recommendation(tmp_path, "speedup>=1.2")
-    assert plain_answer(tmp_path, "speedup>=1.2", device="a CPU, 1 thread").level == 1
-    assert no_level_reason(tmp_path, "speedup>=1.2", device="a GPU") == "over_budget"
-    # Counted costs need no device.
-    result = recommendation(tmp_path, "removed_layers>=1")
-    assert (result.as_it_is.level, result.device) == (1, None)
-
-
-def test_a_budget_limits_the_levels_that_pass(tmp_path: Path) -> None:
-    compared_run(tmp_path, "run", {1: {}, 2: {}, 3: {"ece": BAD}, 4: {}})
-    assert plain_answer(tmp_path, "removed_layers<=1").level == 1
-    assert plain_answer(tmp_path, "removed_share<0.25").level == 1
-    assert plain_answer(tmp_path, "removed_layers>=1, removed_layers<=2").level == 2
-    assert no_level_reason(tmp_path, "removed_layers>=3") == "quality"
-    assert no_level_reason(tmp_path, "removed_layers>=9") == "over_budget"
-    (candidate,) = plain_answer(tmp_path, "removed_layers>=9").candidates
-    near = candidate.nearest_level(parse_budget("removed_layers>=9"))
-    assert near is not None
-    assert near.level == 4
-
-
 def test_only_the_latest_revision_of_a_model_counts(tmp_path: Path) -> None:
     compared_run(tmp_path, "old", {1: {}, 2: {}}, revision="1" * 40, task="older")
     compared_run(tmp_path, "new", {1: {}}, revision="2" * 40, created_at=LATER)
@@ -398,76 +262,6 @@ def test_published_values_and_unpruned_runs_allow_no_recommendation(tmp_path: Pa
 def test_the_error_of_an_empty_lake_gives_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no run of model 'tiny'; sweep or import it first"):
         recommendation(tmp_path)
-
-
-def test_each_candidate_of_a_comparison_counts_alone(tmp_path: Path) -> None:
-    columns: dict[str, Any] = {"strategy": "comparison", "removal_order": [], "layer_count": None}
-    levels = {1: {"ece": BAD}, 2: {}}
-    compared_run(tmp_path, "a", levels, labels={0: "fp16", 1: "int4", 2: "int8"}, **columns)
-    # The same candidates in another order, and more of them, on another task.
-    labels = {0: "fp16", 1: "int8", 2: "int4", 3: "int3"}
-    compared_run(tmp_path, "b", {1: {}, 2: {}, 3: {}}, labels=labels, task="second", **columns)
-    found = recommendation(tmp_path)
-    answer = found.as_it_is
-    assert (answer.label, answer.removed, answer.costs) == ("int8", (), {"weight_share": 1.0})
-    assert answer.candidate is not None
-    assert (answer.candidate.label, answer.candidate.tasks) == ("int8", ("demo", "second"))
-    reasons = {candidate.label: candidate.reason for candidate in answer.candidates}
-    assert reasons == {"int8": None, "int4": "quality", "int3": "task_missing"}
-    # int3 was not evaluated on both tasks, so the choice is between two candidates.
-    assert (found.candidate_count, found.order_count, found.error_rate) == (3, 2, 0.025)
-    assert answer_sentence(found, answer).startswith("Without recalibration: take int8, the small")
-    (int4,) = (candidate for candidate in answer.candidates if candidate.label == "int4")
-    assert reason_sentence(found, int4).startswith("With int4, it fails: ECE on demo may be worse")
-    assert next_commands(found) == ["prunelake report"]
-    assert any("The best of 2 candidates is chosen" in text for text in caveats(found))
-
-
-def test_two_comparisons_of_a_task_give_all_their_candidates(tmp_path: Path) -> None:
-    columns: dict[str, Any] = {"strategy": "comparison", "removal_order": [], "layer_count": None}
-    for name in ("int8", "int4"):
-        compared_run(tmp_path, name, {1: {}}, labels={0: "fp16", 1: name}, **columns)
-    compared_run(tmp_path, "cosine", {1: {}})
-    answer = plain_answer(tmp_path)
-    assert {candidate.label for candidate in answer.candidates} == {"int8", "int4", None}
-    # Only removed layers are known to save anything.
-    assert (answer.label, answer.strategy, answer.level) == (None, "cosine", 1)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "budget", "label"),
-    [
-        ({0: 400_000_000, 1: 200_000_000, 2: 100_000_000}, None, "int4"),
-        ({0: 400_000_000, 1: 200_000_000, 2: None}, None, "int8"),
-        ({0: 400_000_000, 1: 200_000_000, 2: 300_000_000}, "weight_share<=0.5", "int8"),
-        ({0: 400_000_000, 1: None, 2: None}, "weight_share<=0.5", None),
-    ],
-)
-def test_the_smallest_candidate_that_passes_is_recommended(
-    tmp_path: Path, sizes: dict[int, int | None], budget: str | None, label: str | None
-) -> None:
-    columns: dict[str, Any] = {"strategy": "comparison", "removal_order": [], "layer_count": None}
-    labels = {0: "fp16", 1: "int8", 2: "int4"}
-    compared_run(tmp_path, "a", {1: {}, 2: {}}, labels=labels, sizes=sizes, **columns)
-    if label is None:
-        with pytest.raises(NothingToShow, match="weight_share was never measured"):
-            recommendation(tmp_path, budget=budget)
-        return
-    answer = recommendation(tmp_path, budget=budget).as_it_is
-    assert answer.label == label
-
-
-def test_an_answer_gives_the_size_or_says_that_it_is_unknown(tmp_path: Path) -> None:
-    columns: dict[str, Any] = {"strategy": "comparison", "removal_order": [], "layer_count": None}
-    for name, size, text in (
-        ("a", 200_000_000, "take int8, the smallest candidate that passes (200 MB of weights)"),
-        ("b", None, "take int8, whose size is unknown; no candidate of a known size passes"),
-    ):
-        sizes = {0: 400_000_000, 1: size}
-        labels = {0: "fp16", 1: "int8"}
-        compared_run(tmp_path / name, name, {1: {}}, labels=labels, sizes=sizes, **columns)
-        found = recommendation(tmp_path / name)
-        assert answer_sentence(found, found.as_it_is).startswith(f"Without recalibration: {text}.")
 
 
 def test_a_sweep_of_level_0_alone_is_no_candidate(tmp_path: Path) -> None:
