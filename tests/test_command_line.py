@@ -119,6 +119,16 @@ def test_a_settling_sweep_takes_no_more_rows_than_the_task_has(
     assert settling.shortage == (shortage if 1100 in (rows, explained) else "")
 
 
+def test_a_run_with_all_rows_may_explain_more_of_them() -> None:
+    spec = SweepSpec(task="boolq", explain=Explanation(rows=20), split_rows=500)
+    settling = settling_sweep(spec, 500, rows=1100, explained_rows=300)
+    assert settling.sentence("it") == (
+        "Task boolq has 500 rows, fewer than the 1,100 that would settle it. To explain 300 of "
+        f"them: {settling.command}"
+    )
+    assert str(settling.command).endswith("--rows 500 --explain-rows 300")
+
+
 def test_a_run_with_all_rows_has_no_settling_command() -> None:
     spec = SweepSpec(task="boolq", rows=Rows(first=500), explain=None, split_rows=500)
     settling = settling_sweep(spec, 500, rows=1100)

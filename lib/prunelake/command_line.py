@@ -122,12 +122,14 @@ def grown_rows(rows: Rows, count: int) -> Rows:
 class SettlingSweep:
     """The sweep or comparison that settles the open questions of a run.
 
-    If the task has too few rows, `shortage` says so, and `command` takes all rows of the task;
-    `command` is None if the run already has all of them. Otherwise `shortage` is empty.
+    If the task has too few rows, `shortage` says so, and `command` takes or explains as many rows as
+    it can: `gain` says which. `command` is None if the run already has all of them. Otherwise
+    `shortage` and `gain` are empty.
     """
 
     command: str | None
     shortage: str
+    gain: str = ""
 
     def sentence(self, questions: str) -> str:
         """A sentence with the command that settles the `questions`.
@@ -137,7 +139,7 @@ class SettlingSweep:
         if not self.shortage:
             return f"To settle {questions}: {self.command}"
         text = f"{self.shortage} would settle {questions}."
-        return f"{text} To use all of them: {self.command}" if self.command else text
+        return f"{text} To {self.gain}: {self.command}" if self.command else text
 
 
 def settling_sweep(
@@ -170,8 +172,14 @@ def settling_sweep(
         return SettlingSweep(None, shortage)
     grown = spec.model_copy(update={"rows": grown_rows(spec.rows, count), "explain": explanation})
     if isinstance(grown, ComparisonSpec):
-        return SettlingSweep(comparison_command(grown), shortage)
-    return SettlingSweep(sweep_command(grown), shortage)
+        command = comparison_command(grown)
+    else:
+        command = sweep_command(grown)
+    if not shortage:
+        return SettlingSweep(command, shortage)
+    has_more_rows = count > example_count
+    gain = "use all of them" if has_more_rows else f"explain {explained_rows:,} of them"
+    return SettlingSweep(command, shortage, gain)
 
 
 def rounded_up(count: int) -> int:
