@@ -122,9 +122,9 @@ def grown_rows(rows: Rows, count: int) -> Rows:
 class SettlingSweep:
     """The sweep or comparison that settles the open questions of a run.
 
-    If the task has too few rows, `shortage` says so, and `command` takes or explains as many rows as
-    it can: `gain` says which. `command` is None if the run already has all of them. Otherwise
-    `shortage` and `gain` are empty.
+    If the task has too few rows, `shortage` says so, `command` takes or explains as many rows as it
+    can, and `gain` says in words which. `command` is None if the run already has all of them.
+    Otherwise `shortage` and `gain` are empty.
     """
 
     command: str | None
