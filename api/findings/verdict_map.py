@@ -24,7 +24,7 @@ MAX_NAMED_METRICS = 2
 
 CLAUSES: Mapping[Verdict, str] = {
     Verdict.hidden_degradation: "hidden degradation in",
-    Verdict.worse: "worse while accuracy is inconclusive or rises in",
+    Verdict.worse: "a metric is worse while accuracy is inconclusive or rises in",
     Verdict.visible_degradation: "accuracy falls in",
     Verdict.improved: "better accuracy and nothing shown to be worse in",
     Verdict.equivalent: "stable accuracy and nothing shown to be worse in",
