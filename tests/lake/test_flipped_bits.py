@@ -32,7 +32,7 @@ Answers = dict[str, pl.DataFrame]
 
 RELATIONS = (*(f"lake.{name}" for name in ALL_TABLES), "accuracy", "agreement", "metrics", "costs")
 
-FLIPS = repeats(40, 200)
+FLIPS = repeats(20, 200)
 
 
 @pytest.fixture(scope="module")
