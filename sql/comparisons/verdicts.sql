@@ -37,13 +37,21 @@ create macro verdicts_at(
             if(
                 is_tested_at_margin,
                 -- Exact binomial test: the probability of at least as many changed examples, if
-                -- each changes with the probability of the margin.
+                -- each changes with the probability of the margin. The sum stops where all further
+                -- terms together are below the last bit of the sum (Bernstein's inequality).
                 least(
                     1,
                     coalesce(look_factor, 1)
                     * list_sum(
                         list_transform(
-                            range(round(value * n)::bigint, n + 1),
+                            range(
+                                round(value * n)::bigint,
+                                least(
+                                    n + 1,
+                                    greatest(round(value * n), n * probability)
+                                    + 17 + sqrt(225 + 90 * n * probability * (1 - probability))
+                                )::bigint
+                            ),
                             lambda k: exp(
                                 lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
                                 + k * ln(probability) + (n - k) * ln(1 - probability)
