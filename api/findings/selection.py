@@ -10,8 +10,7 @@ from prunelake.errors import NotFound, NothingToShow
 from prunelake.lake.sql.bound_query import BoundQuery
 
 from ..queries import run_metrics, runs
-from ..queries.row_cache import ReadRows
-from ..queries.snapshot import Snapshot
+from ..queries.snapshot import ReadRows, Snapshot
 from .level_names import REMOVALS, LevelNames
 from .level_rows import default_level
 

@@ -3,7 +3,7 @@
 import logging
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,12 +18,15 @@ from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.sql.bound_query import BoundQuery, Connection, attach
 from prunelake.lake.sql.view_files import views_hash
 
-from .row_cache import ResultCache, RowCache
+from .latest_cache import LatestCache, result_cache, row_cache
 from .snapshot_mirror import SnapshotMirror
 
 log = logging.getLogger(__name__)
 
 FileStamp = tuple[int, int, int]
+
+ReadRows = Callable[[BoundQuery], pl.DataFrame]
+"""Reads the rows of a query: of a connection, of a snapshot, or of a cache."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ class Snapshot:
     run_count: int
     connection: Connection
     max_seconds: float | None = None
-    kept_results: ResultCache = field(default_factory=ResultCache, repr=False, compare=False)
-    _kept: RowCache = field(default_factory=RowCache, repr=False, compare=False)
+    kept_results: LatestCache[Any] = field(default_factory=result_cache, repr=False, compare=False)
+    _kept: LatestCache[pl.DataFrame] = field(default_factory=row_cache, repr=False, compare=False)
 
     @contextmanager
     def cursor(self) -> Iterator[Connection]:
@@ -62,11 +65,11 @@ class Snapshot:
 
     def kept_rows(self, query: BoundQuery) -> pl.DataFrame:
         """As `rows`, for queries that several charts or findings share: later calls are free."""
-        return self._kept.rows(query, self.rows)
+        return self._kept.get(query.sql_with_values, lambda: self.rows(query))
 
     def keeps(self, query: BoundQuery) -> bool:
         """Whether `kept_rows` has the rows already."""
-        return self._kept.has(query)
+        return query.sql_with_values in self._kept
 
     def records(self, query: BoundQuery) -> list[dict[str, Any]]:
         """The rows of a query as Python values by column name.
