@@ -5,14 +5,16 @@ from collections.abc import Sequence
 
 from prunelake.comparison_spec import COMPARISON_STRATEGY
 from prunelake.schema.metrics import METRIC_DEFINITIONS
+from prunelake.schema.number_texts import MINUS as MINUS
+from prunelake.schema.number_texts import MISSING as MISSING
+from prunelake.schema.number_texts import number as number
+from prunelake.schema.number_texts import signed as signed
 from prunelake.spec import UNIT_NAMES
 
 RTL = re.compile(
     "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]"
 )
 """The letters of right-to-left scripts."""
-
-MINUS, MISSING = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 
 def label(metric: str) -> str:
@@ -53,20 +55,6 @@ def removed_modules(strategy: str) -> str:
 def counted_parts(strategy: str) -> str:
     """The parts that a level counts, by the label of a strategy: layers, or experts."""
     return UNIT_NAMES["expert"] if strategy.startswith("expert:") else "layers"
-
-
-def number(value: float | None, decimals: int = 2) -> str:
-    """A value with a real minus sign; a dash without a value.
-
-    Halves are rounded to even, as on the page (`api/page/numbers.js`).
-    """
-    return MISSING if value is None else _with_minus(f"{value:.{decimals}f}")
-
-
-def signed(value: float | None, decimals: int = 2) -> str:
-    """A difference with its sign; without a sign if it rounds to zero."""
-    text = number(value, decimals)
-    return f"+{text}" if value is not None and value > 0 and text.strip("0.") else text
 
 
 def interval(low: float | None, high: float | None, decimals: int = 2) -> str:
@@ -122,8 +110,3 @@ def from_to(before: float | None, after: float | None) -> str:
     """Two values, with a third decimal where two decimals would be equal."""
     decimals = 2 if number(before) != number(after) else 3
     return f"{number(before, decimals)} to {number(after, decimals)}"
-
-
-def _with_minus(text: str) -> str:
-    is_zero = not text.strip("-0.")
-    return text.removeprefix("-") if is_zero else text.replace("-", MINUS)

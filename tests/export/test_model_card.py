@@ -11,6 +11,7 @@ import yaml
 from prunelake.export.model_card import ModelOrigin
 from prunelake.export.origin import model_origin
 from prunelake.lake.sql.views import query
+from prunelake.schema.number_texts import MINUS
 from tests.support.export_command import ORDER, add_run, export
 from tests.support.lake_rows import example, prediction, run_row, text, write, write_raw
 from tests.support.profile_rows import profiled
@@ -46,7 +47,8 @@ def test_the_card_shows_the_metrics_of_the_lake(
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         interval = f"{row['ci_low']:.3f} to {row['ci_high']:.3f}"
         assert cells[2:5] == [f"{row['unpruned_value']:.3f}", f"{row['value']:.3f}", interval]
-        assert cells[5] == f"{row['delta']:+.3f}"
+        change = f"{row['delta']:+.3f}".replace("-", MINUS)
+        assert cells[5] == ("0.000" if row["delta"] == 0 else change)
         assert cells[7] == row["verdict"]
         assert cells[8:] == [str(row["n"]), f"`{run_id}` (float32)"]
     assert [line.split("|")[2].strip() for line in rows] == [
@@ -55,7 +57,7 @@ def test_the_card_shows_the_metrics_of_the_lake(
         "comprehensiveness (kernel_shap delete_text eraser)",
     ]
     # 0.5 minus 0.125 for each level, over two explained examples: too few for intervals.
-    assert "| 0.500 | 0.375 | none | -0.125 | none | inconclusive | 2 |" in rows[2]
+    assert f"| 0.500 | 0.375 | none | {MINUS}0.125 | none | inconclusive | 2 |" in rows[2]
     for missing in ("accuracy on sst2", "comprehensiveness on sst2", f"run {bare} has no analysis"):
         assert f"- {missing}" in text
     assert f"| revision | `{revision}` |" in text

@@ -183,7 +183,7 @@ def _metric_row(row: dict[str, Any]) -> str:
         format_number(row["before"]),
         format_number(row["value"]),
         format_interval(row["ci_low"], row["ci_high"]),
-        format_number(row["gain"], "+"),
-        format_interval(row["gain_low"], row["gain_high"], "+"),
+        format_number(row["gain"], is_change=True),
+        format_interval(row["gain_low"], row["gain_high"], is_change=True),
         str(row["n"]),
     )

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 from prunelake.gate.results import Check, GateResult, Result
 from prunelake.schema.metrics import METRIC_DEFINITIONS
+from prunelake.schema.number_texts import MINUS, number, signed
 
 COLUMNS = (
     *("criterion", "candidate", "baseline", "value"),
     *("change (90 % interval)", "margin", "result", "rows needed"),
 )
 UNKNOWN = "unknown"
+DECIMALS = 4
 
 
 def criterion_text(check: Check) -> str:
@@ -45,7 +47,7 @@ def change_text(check: Check) -> str:
 
 def margin_text(check: Check) -> str:
     """The change that is not allowed any more: -0.02 for a metric of which more is better."""
-    return f"{'-' if check.direction == 'higher' else '+'}{check.margin:g}"
+    return f"{MINUS if check.direction == 'higher' else '+'}{check.margin:g}"
 
 
 def needed_text(check: Check) -> str:
@@ -85,8 +87,8 @@ def notes(result: GateResult) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.4f}"
+    return UNKNOWN if value is None else number(value, DECIMALS)
 
 
 def _signed(value: float) -> str:
-    return f"{round(value, 4) + 0.0:+.4f}"  # adding 0.0 removes the sign of a zero
+    return signed(value, DECIMALS)
