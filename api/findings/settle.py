@@ -7,7 +7,9 @@ import polars as pl
 
 from prunelake.command_line import SettlingSweep, settling_sweep
 from prunelake.comparison_spec import ComparisonSpec
-from prunelake.lake.read import is_import, is_sweep
+from prunelake.errors import WrongFormat
+from prunelake.identity import stored_spec
+from prunelake.lake.read import is_import
 from prunelake.schema.metrics import FAITHFULNESS_METRICS
 from prunelake.schema.verdicts import Verdict
 from prunelake.spec import SweepSpec
@@ -18,13 +20,12 @@ from .level_rows import HEADLINE_METRICS
 def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> SettlingSweep | None:
     """The sweep or comparison that settles the inconclusive verdicts of a run.
 
-    None if none would. `levels` are the run's rows of `run_metrics.headline_metrics`. Levels that
-    have lost accuracy do not count: more examples would say little about them.
+    None if none would, or if the run cannot be repeated. `levels` are the run's rows of
+    `run_metrics.headline_metrics`. Levels that have lost accuracy do not count: more examples would
+    say little about them.
     """
-    if is_import(run["identity"]):
-        return None
     spec = _spec(run)
-    if spec.sequential is not None:
+    if spec is None or spec.sequential is not None:
         return None
     lost = levels.filter(metric="accuracy", verdict=Verdict.visible_degradation)["level"]
     is_open = pl.col("metric").is_in(("accuracy", *HEADLINE_METRICS)) & ~pl.col("level").is_in(
@@ -51,9 +52,8 @@ def settling_sentence(run: Mapping[str, Any], levels: pl.DataFrame) -> str:
 
 def sequential_note(run: Mapping[str, Any]) -> str:
     """How often a sweep until decided has looked at its sample; empty for other runs."""
-    if is_import(run["identity"]):
-        return ""
-    design = _spec(run).sequential
+    spec = _spec(run)
+    design = spec.sequential if spec else None
     if design is None:
         return ""
     return (
@@ -62,6 +62,11 @@ def sequential_note(run: Mapping[str, Any]) -> str:
     )
 
 
-def _spec(run: Mapping[str, Any]) -> SweepSpec | ComparisonSpec:
-    spec_class = SweepSpec if is_sweep(run["identity"]) else ComparisonSpec
-    return spec_class.model_validate_json(run["spec"])
+def _spec(run: Mapping[str, Any]) -> SweepSpec | ComparisonSpec | None:
+    """The spec of a run; None for an import, and for a spec that cannot be read."""
+    if is_import(run["identity"]):
+        return None
+    try:
+        return stored_spec(run)
+    except WrongFormat:
+        return None

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
+from prunelake.comparison_spec import ComparisonSpec
+from prunelake.errors import WrongFormat, validation_message
 from prunelake.spec import (
     Dtype,
     Explanation,
@@ -13,6 +16,7 @@ from prunelake.spec import (
     SequentialDesign,
     SpecialTokens,
     Strategy,
+    SweepSpec,
     Texts,
 )
 
@@ -117,6 +121,39 @@ def parse_identity(text: str) -> RunIdentity | ComparisonIdentity:
     kind = json.loads(text).get("kind")
     identity_class = ComparisonIdentity if kind == "comparison" else RunIdentity
     return identity_class.model_validate_json(text)
+
+
+def sweep_spec(run: Mapping[str, Any]) -> SweepSpec:
+    """The spec of a sweep, from its row of `runs`.
+
+    Raises:
+        WrongFormat: this version of PruneLake cannot read the spec.
+    """
+    return _stored_spec(run, SweepSpec)
+
+
+def stored_spec(run: Mapping[str, Any]) -> SweepSpec | ComparisonSpec:
+    """The spec of a sweep or of a comparison, from its row of `runs`.
+
+    Raises:
+        WrongFormat: as `sweep_spec`.
+    """
+    is_comparison = json.loads(run["identity"]).get("kind") == "comparison"
+    return _stored_spec(run, ComparisonSpec if is_comparison else SweepSpec)
+
+
+Spec = TypeVar("Spec", SweepSpec, ComparisonSpec)
+
+
+def _stored_spec(run: Mapping[str, Any], spec_class: type[Spec]) -> Spec:
+    try:
+        return spec_class.model_validate_json(run["spec"])
+    except ValidationError as error:
+        problem = validation_message(error.errors(), whole="spec")
+        raise WrongFormat(
+            f"run {run['run_id']}: this version of PruneLake cannot read its spec ({problem}); "
+            "retire the run, or read it with the version that wrote it"
+        ) from error
 
 
 def content_hash(value: object) -> str:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunelake.evaluation.token_counts import explanation_token_counts, unpruned_prompt_count
+from prunelake.identity import sweep_spec
 from prunelake.lake.read import is_sweep
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
-from prunelake.spec import Explanation, SweepSpec, Unit
+from prunelake.spec import Explanation, Unit
 
 MAX_PRICED_RUNS = 20
 """The latest runs are enough to estimate the cost of a token."""
@@ -122,7 +123,7 @@ def measured_price(
     lengths = _prompt_lengths(connection, [run["run_id"] for run in sweeps])
     counted = sum(
         counted_tokens(
-            SweepSpec.model_validate_json(run["spec"]).explain,
+            sweep_spec(run).explain,
             nested_levels(run),
             lengths.get(run["run_id"], ASSUMED_PROMPTS),
             run["example_count"],

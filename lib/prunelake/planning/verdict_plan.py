@@ -5,6 +5,7 @@ from typing import Any
 
 from prunelake.command_line import grown_rows, sweep_command
 from prunelake.errors import InvalidRequest, NotFound, NothingToShow
+from prunelake.identity import sweep_spec
 from prunelake.lake.read import is_sweep
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.models.gpu.device_names import FLOAT32_SLOWDOWN, gpu_count
@@ -116,7 +117,7 @@ def _priced(
     explained_levels = tuple(sorted({need.level for need in explained_needs}))
     rows = max(need.n_needed for need in needs if not need.is_explained)
     old = (
-        SweepSpec.model_validate_json(base["spec"])
+        sweep_spec(base)
         if base
         else SweepSpec(
             model=runs[0]["model"] if runs else request.model,

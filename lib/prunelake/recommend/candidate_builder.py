@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 
 from prunelake.command_line import SettlingSweep, settling_sweep
+from prunelake.identity import sweep_spec
 from prunelake.lake.read import is_sweep
 from prunelake.recommend.budget import CostBudget
 from prunelake.recommend.candidates import (
@@ -135,7 +136,7 @@ def _settling_sweeps(
         )
         sweeps.append(
             settling_sweep(
-                SweepSpec.model_validate_json(run["spec"]),
+                sweep_spec(run),
                 run["example_count"],
                 rows,
                 explained_rows,

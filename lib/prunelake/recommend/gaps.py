@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prunelake.command_line import sweep_command
+from prunelake.identity import sweep_spec
 from prunelake.lake.read import is_sweep
 from prunelake.recommend.budget import CostBudget
 from prunelake.recommend.candidates import Gap, GapKind, Level
@@ -63,7 +64,7 @@ def closing_commands(
     the run whose order counts.
     """
     commands = [
-        sweep_command(_extended(SweepSpec.model_validate_json(run["spec"]), run, own))
+        sweep_command(_extended(sweep_spec(run), run, own))
         for run in runs
         if (own := [gap for gap in gaps if gap.kind != "cost" and run["task"] in gap.names])
         and is_sweep(run["identity"])
@@ -88,8 +89,10 @@ def task_commands(
     apply to other tasks, and imports cannot be extended: both have no such command.
     """
     run = runs[0]
-    spec = SweepSpec.model_validate_json(run["spec"])
-    if not is_sweep(run["identity"]) or spec.strategy.reads_rows:
+    if not is_sweep(run["identity"]):
+        return ()
+    spec = sweep_spec(run)
+    if spec.strategy.reads_rows:
         return ()
     known = {each["task"] for each in runs}
     return tuple(

@@ -13,6 +13,7 @@ import polars as pl
 from pydantic import Field
 
 from prunelake.errors import NotFound, NothingToShow
+from prunelake.identity import sweep_spec
 from prunelake.lake.read import is_sweep
 from prunelake.lake.sql.bound_query import Connection
 from prunelake.recommend.budget import CostBudget
@@ -33,7 +34,7 @@ from prunelake.recommend.request import (
     RecommendationRequest,
 )
 from prunelake.recommend.texts import TextEvidence, text_evidence
-from prunelake.spec import FrozenValue, SweepSpec, removed_parts
+from prunelake.spec import FrozenValue, removed_parts
 
 
 class Answer(FrozenValue):
@@ -197,7 +198,7 @@ def _best_answer(
     groups = [group.to_dicts() for _, group in runs.group_by(*order, maintain_order=True)]
     strategies = Counter((group[0]["strategy"], group[0]["label"]) for group in groups)
     specs = {
-        run["task"]: SweepSpec.model_validate_json(run["spec"])
+        run["task"]: sweep_spec(run)
         for run in runs.iter_rows(named=True)
         if is_sweep(run["identity"])
     }

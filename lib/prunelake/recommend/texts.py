@@ -1,14 +1,14 @@
 """The text of a recommended level: how it changed, or the commands that measure it."""
 
-import json
 from collections.abc import Sequence
 
 from pydantic import Field
 
 from prunelake.command_line import text_command
-from prunelake.comparison_spec import ComparisonSpec
+from prunelake.identity import stored_spec
+from prunelake.lake.read import is_import
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
-from prunelake.spec import FrozenValue, SweepSpec
+from prunelake.spec import FrozenValue
 
 SHOWN_METRICS = ("perplexity", "repetition")
 
@@ -67,13 +67,9 @@ def text_evidence(
         "where list_contains($run_ids, run_id) order by task",
         run_ids=[run_id for run_id in run_ids if run_id not in measured],
     ).records(connection)
-    specs: list[tuple[SweepSpec | ComparisonSpec, int]] = []
-    for run in runs:
-        kind = json.loads(run["identity"]).get("kind")
-        if kind is None:
-            specs.append((SweepSpec.model_validate_json(run["spec"]), run["example_count"]))
-        elif kind == "comparison":
-            specs.append((ComparisonSpec.model_validate_json(run["spec"]), run["example_count"]))
-    return TextEvidence(
-        changes=changes, commands=tuple(text_command(spec, count) for spec, count in specs)
-    )
+    commands = [
+        text_command(stored_spec(run), run["example_count"])
+        for run in runs
+        if not is_import(run["identity"])
+    ]
+    return TextEvidence(changes=changes, commands=tuple(commands))

@@ -13,7 +13,8 @@ from prunelake.api.report.document import write_report
 from prunelake.cli.text.terminal import print_summary
 from prunelake.command_line import SettlingSweep
 from prunelake.comparison_spec import ComparisonSpec
-from prunelake.identity import ComparisonIdentity
+from prunelake.errors import WrongFormat
+from prunelake.identity import ComparisonIdentity, stored_spec
 from prunelake.lake.publish import publish
 from prunelake.schema.verdicts import Verdict
 from prunelake.spec import Explanation, Rows, SequentialDesign, SweepSpec
@@ -61,6 +62,10 @@ def test_there_is_no_command_without_a_question_a_sweep_or_accuracy() -> None:
     assert settling_sentence(run(), decided) == ""
     unsure = metric_rows(**VALUES, verdicts={"accuracy": {1: Verdict.inconclusive}})
     assert settled_by(run(identity='{"kind": "import"}'), unsure) is None
+    unreadable = run(spec="{}")
+    assert settled_by(unreadable, unsure) is None
+    with pytest.raises(WrongFormat, match="task: Field required"):
+        stored_spec(unreadable)
     design = SequentialDesign(margin=0.02, planned_rows=80)
     sequential = SPEC.model_copy(update={"sequential": design})
     assert settled_by(run(spec=sequential.model_dump_json()), unsure) is None
