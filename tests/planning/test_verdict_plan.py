@@ -107,8 +107,17 @@ def test_an_empty_lake_gives_a_plan_of_assumptions(tmp_path: Path) -> None:
     assert plan.minutes == pytest.approx(plan.forward_tokens / 60_000)
     assert plan.device is None
     assert len(plan.assumptions) == 3
-    with pytest.raises(NothingToShow, match="give levels"):
+    with pytest.raises(NothingToShow, match=r"give levels \(the lake has no runs\)"):
         planned(tmp_path)
+
+
+def test_a_plan_for_something_unknown_names_what_the_lake_has(tmp_path: Path) -> None:
+    pilot(tmp_path, {1: {}})
+    with pytest.raises(NothingToShow, match=r"\(the lake has tiny\)") as problem:
+        planned(tmp_path, model="teeny")
+    assert problem.value.choices == ["tiny"]
+    with pytest.raises(NothingToShow, match="the lake has task demo, strategy cosine"):
+        planned(tmp_path, task="dema")
 
 
 def test_the_cost_is_that_of_the_missing_rows(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ from prunelake.recommend.evidence import latest_runs
 from prunelake.recommend.request import Criterion
 from prunelake.spec import Dtype, Explanation, Rows, SweepSpec, task_name
 
+MAX_NAMED = 9
+"""The most models or runs that an error names."""
+
 
 def plan_verdicts(connection: Connection, request: PlanRequest) -> VerdictPlan:
     """Plan the rows and explained rows that decide every criterion at every level.
@@ -55,10 +58,7 @@ def plan_verdicts(connection: Connection, request: PlanRequest) -> VerdictPlan:
     of_task = [run for run in runs if run["task"] == task]
     flips = flip_needs(connection, of_task, pilots, pruned, request.power)
     if not pruned and not flips:
-        raise NothingToShow(
-            f"the lake has no pruned level of {request.model} on {task} with strategy "
-            f"{request.strategy.label} to plan for; give levels"
-        )
+        raise _nothing_to_plan(connection, request, task, runs)
     if not pruned:
         return _plan_without_sweep(request, runs[0]["model"], task, flips)
     needs = criterion_needs(connection, request, pilots, base, pruned)
@@ -76,6 +76,27 @@ def _runs_of_model(connection: Connection, model: str) -> list[dict[str, Any]]:
         if ambiguous.records(connection):
             raise
         return []
+
+
+def _nothing_to_plan(
+    connection: Connection,
+    request: PlanRequest,
+    task: str,
+    runs: Sequence[Mapping[str, Any]],
+) -> NothingToShow:
+    """The error without a pruned level; it names the lake's models, or the runs of the model."""
+    if runs:
+        known = sorted({f"task {run['task']}, strategy {run['strategy']}" for run in runs})
+        remedy = f"the lake has {'; '.join(known[:MAX_NAMED])}"
+    else:
+        query = BoundQuery("select distinct model from runs order by model")
+        known = [row["model"] for row in query.records(connection)]
+        remedy = f"the lake has {', '.join(known[:MAX_NAMED]) or 'no runs'}"
+    return NothingToShow(
+        f"the lake has no pruned level of {request.model} on {task} with strategy "
+        f"{request.strategy.label} to plan for; give levels ({remedy})",
+        known,
+    )
 
 
 def _base_run(
