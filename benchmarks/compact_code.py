@@ -24,8 +24,8 @@ from prunelake.models.loading import ModelSource, load_model
 from prunelake.models.removal import removed
 from prunelake.models.sources import resolve_model
 from prunelake.spec import CheckpointKind, Unit
-from tests.support.tiny_models import FAMILIES, UNITS, tiny_model
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.models.tiny_models import FAMILIES, UNITS, tiny_model
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
 
 GREEDY: dict[str, Any] = {"max_new_tokens": 10, "do_sample": False, "pad_token_id": 0}
 READER = """

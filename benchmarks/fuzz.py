@@ -30,8 +30,8 @@ from benchmarks.serving import Server, served
 from prunelake.analysis.analyse import analyse
 from prunelake.api.http.problems import Problem
 from prunelake.lake.publish import publish
-from tests.support import example_runs
-from tests.support.hostile_requests import CURSORS, HEADERS, HOSTS, header_bytes
+from tests.support.api.hostile_requests import CURSORS, HEADERS, HOSTS, header_bytes
+from tests.support.runs import example_runs
 
 PATH_AND_BODY_PARAMETERS = (("path", "run_id"), ("path", "example_id"), ("body", "query"))
 """Parameters that mostly need known values; other values give only 404."""

@@ -14,7 +14,7 @@ from benchmarks.serving import Server, served
 from prunelake.analysis.analyse import analyse
 from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import publish
-from tests.support import example_runs
+from tests.support.runs import example_runs
 
 EVERY_S = 5.0
 CLIENTS = 32

@@ -22,8 +22,8 @@ from prunelake.export.checkpoint import write_checkpoint
 from prunelake.export.transformers4 import SAMPLE, add_older_names
 from prunelake.models.sources import resolve_model
 from prunelake.spec import CheckpointKind
-from tests.support.tiny_models import FAMILIES, tiny_model
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.models.tiny_models import FAMILIES, tiny_model
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
 
 SCALED = {
     "plain": {},

@@ -74,7 +74,7 @@ def _without_syncs() -> Iterator[None]:
 def _few_replicates() -> Iterator[None]:
     """Let analyses take as few bootstrap replicates as those of `lake_rows.write`."""
     from prunelake.analysis import analyse
-    from tests.support.lake_rows import FEW_REPLICATES
+    from tests.support.runs.lake_rows import FEW_REPLICATES
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(analyse, "BOOTSTRAP_REPLICATES", FEW_REPLICATES)
@@ -104,8 +104,8 @@ def smollm2() -> Path:
 @pytest.fixture(scope="session")
 def tiny_folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved Llama of five narrow random blocks with a tokenizer of few words."""
-    from tests.support.small_tokenizer import small_tokenizer
-    from tests.support.tiny_models import tiny_model
+    from tests.support.models.small_tokenizer import small_tokenizer
+    from tests.support.models.tiny_models import tiny_model
 
     folder = tmp_path_factory.mktemp("tiny")
     tokenizer = small_tokenizer(smollm2)
@@ -117,7 +117,7 @@ def tiny_folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def object_store() -> Iterator[str]:
     """The address of an object store on loopback; the environment names it during the test."""
-    from tests.support.object_store import running_store
+    from tests.support.object_stores.object_store import running_store
 
     with running_store() as url:
         yield url

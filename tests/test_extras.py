@@ -10,9 +10,9 @@ import pytest
 
 from prunelake.errors import MissingExtra
 from prunelake.extras import EXTRAS, naming_extras
-from tests.support.example_runs import judged_run
 from tests.support.paths import ROOT
 from tests.support.plain_install import plain_python
+from tests.support.runs.example_runs import judged_run
 
 COMMANDS = """
 from prunelake.cli.app import app

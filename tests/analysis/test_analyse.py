@@ -13,8 +13,8 @@ from prunelake.analysis.analyse import BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED, ana
 from prunelake.errors import LakeError
 from prunelake.lake.read import read_table
 from prunelake.schema.metrics import METRIC_DEFINITIONS, TEXT_METRICS
-from tests.support.drawn_runs import RUN, Key, R, by_key, drawn_explanations, drawn_predictions
-from tests.support.lake_rows import FEW_REPLICATES, prediction, rows_of, write
+from tests.support.runs.drawn_runs import RUN, Key, R, by_key, drawn_explanations, drawn_predictions
+from tests.support.runs.lake_rows import FEW_REPLICATES, prediction, rows_of, write
 
 
 def mart_metrics(lake: Path) -> Iterator[tuple[Key, float | None, int | None]]:

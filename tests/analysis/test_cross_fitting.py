@@ -17,8 +17,8 @@ from prunelake.schema.calibrators import (
     CALIBRATOR_NAMES,
     UNPRUNED_TEMPERATURE,
 )
-from tests.support.lake_rows import example, prediction, rows_of, write
-from tests.support.recalibrated_runs import (
+from tests.support.runs.lake_rows import example, prediction, rows_of, write
+from tests.support.runs.recalibrated_runs import (
     CONFIDENCE,
     OPTIONS,
     RANKING,

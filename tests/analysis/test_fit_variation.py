@@ -12,7 +12,7 @@ from prunelake.analysis.cross_fitting import cross_fit
 from prunelake.analysis.fit_variation import log_temperature_shifts, metric_slopes
 from prunelake.analysis.recalibration import recalibrate
 from prunelake.schema.arrays import FloatArray
-from tests.support.recalibrated_runs import drawn, scores_and_options
+from tests.support.runs.recalibrated_runs import drawn, scores_and_options
 
 
 def test_a_shift_equals_that_of_a_temperature_fitted_to_the_resample() -> None:

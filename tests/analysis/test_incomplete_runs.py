@@ -8,8 +8,15 @@ import pytest
 
 from prunelake.schema.analysis_tables import NO_EXAMPLES_NOTE
 from prunelake.schema.table import METRIC_KEY
-from tests.support.drawn_runs import RUN, R, Rows, by_key, drawn_explanations, drawn_predictions
-from tests.support.lake_rows import deletion, prediction, rows_of, write
+from tests.support.runs.drawn_runs import (
+    RUN,
+    R,
+    Rows,
+    by_key,
+    drawn_explanations,
+    drawn_predictions,
+)
+from tests.support.runs.lake_rows import deletion, prediction, rows_of, write
 
 
 def test_pairs_lack_examples_that_cannot_be_scored_at_either_level(tmp_path: Path) -> None:

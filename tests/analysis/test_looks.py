@@ -9,8 +9,8 @@ from scipy.stats import t
 from prunelake.analysis import sequential
 from prunelake.analysis.looks import combine_looks, decision
 from prunelake.analysis.sequential import nominal_level
-from tests.support.lake_rows import rows_of
-from tests.support.sequential_runs import DESIGN, sequential_run, write_first_rows
+from tests.support.runs.lake_rows import rows_of
+from tests.support.runs.sequential_runs import DESIGN, sequential_run, write_first_rows
 
 
 @pytest.fixture(scope="module")

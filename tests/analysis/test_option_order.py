@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from prunelake.analysis.analyse import analysis_of_run
 from prunelake.schema.table import METRIC_KEY
-from tests.support.lake_rows import prediction, run_row, write_raw
+from tests.support.runs.lake_rows import prediction, run_row, write_raw
 
 COUNT, OPTION_COUNT = 120, 5
 ESTIMATES = ("value", "ci_low", "ci_high", "delta", "delta_low", "delta_high", "p_value")

@@ -21,8 +21,8 @@ from prunelake.analysis.recalibration import (
 )
 from prunelake.schema.calibrators import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
 from tests.support.endurance import repeats
-from tests.support.lake_rows import prediction, rows_of, write, write_raw
-from tests.support.recalibrated_runs import (
+from tests.support.runs.lake_rows import prediction, rows_of, write, write_raw
+from tests.support.runs.recalibrated_runs import (
     CONFIDENCE,
     RANKING,
     RUN,

@@ -6,7 +6,7 @@ import pytest
 
 from prunelake.analysis.analyse import analyse
 from prunelake.lake.publish import publish
-from tests.support.lake_rows import small_run, write
+from tests.support.runs.lake_rows import small_run, write
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.flips import FORMATS, MODELS, TASKS, import_flips, tables
-from tests.support.lake_rows import rows_of
+from tests.support.runs.lake_rows import rows_of
 
 DATA = Path(os.environ.get("PRUNELAKE_DATA", "")) / "flips"
 

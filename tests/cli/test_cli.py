@@ -16,9 +16,9 @@ from prunelake.cli.app import main
 from prunelake.lake import commit, read
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.settings import OTHER_VARIABLES
-from tests.support.lake_rows import small_run
+from tests.support.api.report_page import draw_only
 from tests.support.paths import ROOT
-from tests.support.report_page import draw_only
+from tests.support.runs.lake_rows import small_run
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from prunelake.lake.sql import views
 from prunelake.spec import SweepSpec
 from prunelake.tasks.catalogue import get_task
 from prunelake.tasks.rows import read_records
-from tests.support.lake_rows import rows_of
+from tests.support.api.report_page import draw_only
 from tests.support.plain_install import plain_python
-from tests.support.report_page import draw_only
+from tests.support.runs.lake_rows import rows_of
 
 
 def small(spec: dict[str, Any], model: Path) -> dict[str, Any]:

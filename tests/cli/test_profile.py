@@ -18,9 +18,9 @@ from prunelake.models.sources import resolve_model
 from prunelake.profiling import measurement
 from prunelake.spec import Strategy
 from prunelake.strategies.removal_order import RemovalOrder, removal_order
-from tests.support.lake_rows import run_row, write_raw
-from tests.support.tiny_models import tiny_model
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.models.tiny_models import tiny_model
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
+from tests.support.runs.lake_rows import run_row, write_raw
 
 ORDER = [3, 0, 1, 4, 2]
 QUICK = ("--prompt-tokens", "4", "--new-tokens", "2", "--repeats", "2")

@@ -15,9 +15,9 @@ import pytest
 
 from prunelake.cli.app import main
 from prunelake.lake.storage.location import Location
-from tests.support.example_runs import explained_run
 from tests.support.limits import HANG_S
 from tests.support.plain_install import plain_python
+from tests.support.runs.example_runs import explained_run
 
 PRUNELAKE = "from prunelake.cli.app import main; main()"
 

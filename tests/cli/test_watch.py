@@ -13,8 +13,8 @@ from prunelake.lake import commit
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
-from tests.support.fake_launcher import saved_model, watchlist
-from tests.support.lake_rows import run_row
+from tests.support.runs.lake_rows import run_row
+from tests.support.sweeps.fake_launcher import saved_model, watchlist
 
 
 @pytest.fixture(autouse=True)

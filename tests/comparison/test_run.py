@@ -16,9 +16,9 @@ from prunelake.schema.run_tables import CELL_TABLES
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, SweepSpec
 from prunelake.sweeps.run import run_sweep
-from tests.support.lake_rows import rows_of
-from tests.support.tiny_models import tiny_model
-from tests.support.tiny_tokenizer import VOCABULARY, tiny_tokenizer
+from tests.support.models.tiny_models import tiny_model
+from tests.support.models.tiny_tokenizer import VOCABULARY, tiny_tokenizer
+from tests.support.runs.lake_rows import rows_of
 
 
 @dataclass(frozen=True)

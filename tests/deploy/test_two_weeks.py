@@ -1,4 +1,4 @@
-"""Two weeks of operations in an hour; tests/support/two_weeks.py describes the simulation.
+"""Two weeks of operations in an hour; tests/support/operations/two_weeks.py describes them.
 
 TWO_WEEKS_DAYS and TWO_WEEKS_DAY_S shorten it. It needs the Debian package `postgresql`, and for
 the full disk the right to mount. Its summary is in docs/operations.md:
@@ -19,14 +19,14 @@ from transformers import AutoTokenizer
 from prunelake.flows.serverless import MACHINE_FAILURE
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.watch.decision import MAX_ATTEMPTS
-from tests.support.hub_server import running_hub
-from tests.support.operations_guide import PAGE
-from tests.support.postgres import running_postgres
-from tests.support.shard_ledger import computed_twice
-from tests.support.small_disk import small_disk
-from tests.support.tiny_models import tiny_model
-from tests.support.two_weeks import WORKERS, TwoWeeks, attempts
-from tests.support.two_weeks_files import BROKEN_MODEL
+from tests.support.models.tiny_models import tiny_model
+from tests.support.operations.operations_guide import PAGE
+from tests.support.operations.shard_ledger import computed_twice
+from tests.support.operations.small_disk import small_disk
+from tests.support.operations.two_weeks import WORKERS, TwoWeeks, attempts
+from tests.support.operations.two_weeks_files import BROKEN_MODEL
+from tests.support.servers.hub_server import running_hub
+from tests.support.servers.postgres import running_postgres
 
 pytestmark = pytest.mark.endurance
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from prunelake.lake import read as lake_read
-from tests.support.operations_guide import PAGE, free_port
+from tests.support.operations.operations_guide import PAGE, free_port
 from tests.support.paths import ROOT
-from tests.support.postgres import Postgres, running_postgres
-from tests.support.services import Services
+from tests.support.servers.postgres import Postgres, running_postgres
+from tests.support.servers.services import Services
 
 pytestmark = pytest.mark.endurance
 

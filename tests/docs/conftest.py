@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from tests.support.tiny_models import tiny_model
+from tests.support.models.tiny_models import tiny_model
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from scipy.stats import binomtest, spearmanr
 from prunelake.analysis.analyse import analyse
 from prunelake.lake.publish import publish
 from prunelake.lake.sql import views
-from tests.support.analyst_guide_runs import (
+from tests.support.runs.analyst_guide_runs import (
     DROPS,
     LOST,
     POOLED,
@@ -29,8 +29,8 @@ from tests.support.analyst_guide_runs import (
     seeds_run,
     spread_run,
 )
-from tests.support.example_runs import explained_run, judged_run, published_run
-from tests.support.lake_rows import identity_of
+from tests.support.runs.example_runs import explained_run, judged_run, published_run
+from tests.support.runs.lake_rows import identity_of
 
 
 @dataclass(frozen=True)

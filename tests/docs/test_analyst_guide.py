@@ -13,10 +13,10 @@ from scipy.stats import false_discovery_control
 from prunelake.analysis.analyse import analyse
 from prunelake.lake.publish import publish
 from prunelake.lake.sql import views
-from tests.support.analyst_guide_runs import GUIDE, LOST, QUESTIONS, answered_run
-from tests.support.example_runs import explained_run, judged_run
-from tests.support.lake_rows import identity_of
 from tests.support.paths import ROOT
+from tests.support.runs.analyst_guide_runs import GUIDE, LOST, QUESTIONS, answered_run
+from tests.support.runs.example_runs import explained_run, judged_run
+from tests.support.runs.lake_rows import identity_of
 
 SQL_FOLDER = ROOT / "sql"
 SQL = re.findall(r"^```sql\n(.*?)^```", GUIDE, re.DOTALL | re.M)

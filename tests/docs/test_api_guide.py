@@ -22,7 +22,7 @@ from prunelake.lake.recorded import RECORDED_LAKE, unpack_lake
 from prunelake.lake.sql.views import query
 from prunelake.schema.row_formats import RowFormat
 from tests.support.limits import HANG_S
-from tests.support.page_reader import running_server
+from tests.support.page.page_reader import running_server
 from tests.support.paths import ROOT
 
 GUIDE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")

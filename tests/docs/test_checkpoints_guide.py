@@ -30,8 +30,8 @@ from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL
 from prunelake.tasks.encoding import Encoder
 from tests.support.endurance import IS_ENDURANCE
+from tests.support.models.tiny_models import tiny_model
 from tests.support.paths import ROOT
-from tests.support.tiny_models import tiny_model
 
 GUIDE = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
 PROSE = " ".join(GUIDE.split())

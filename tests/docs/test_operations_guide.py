@@ -23,7 +23,7 @@ from prunelake.lake.storage.locks import locked
 from prunelake.lake.storage.swap import SWAP_LOCK
 from prunelake.watch.decision import EvaluationState
 from prunelake.watch.round_lines import RoundLine
-from tests.support.operations_guide import (
+from tests.support.operations.operations_guide import (
     GuideRun,
     finished,
     guide_run,

@@ -27,7 +27,7 @@ from prunelake.schema.run_tables import ATTRIBUTIONS
 from prunelake.spec import Explanation
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import Example
-from tests.support.tiny_models import tiny_model
+from tests.support.models.tiny_models import tiny_model
 
 ORDER = (3, 0, 4, 1, 2)
 LEVELS = (0, 2, 5)

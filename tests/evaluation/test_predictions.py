@@ -12,7 +12,7 @@ from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.schema.run_tables import PREDICTIONS
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import Example
-from tests.support.tiny_models import tiny_model
+from tests.support.models.tiny_models import tiny_model
 
 
 class FixedModel(NestedModel):

@@ -15,7 +15,7 @@ from prunelake.inference.nested import NestedModel
 from prunelake.spec import Unit
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import Example
-from tests.support.tiny_models import tiny_model, zero_projections
+from tests.support.models.tiny_models import tiny_model, zero_projections
 
 ORDER = (0, 3, 1)  # without block 0, a cache counts no tokens
 LEVELS = (0, 1, 3)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from prunelake.models.sources import resolve_model
-from tests.support.tiny_models import tiny_model
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.models.tiny_models import tiny_model
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
 
 
 @pytest.fixture

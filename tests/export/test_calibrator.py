@@ -18,8 +18,8 @@ from prunelake.export.calibrator import ExportedCalibrator, find_calibrator
 from prunelake.lake.sql.run_lookup import find_run
 from prunelake.schema.arrays import FloatArray
 from prunelake.schema.calibrators import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
-from tests.support.lake_rows import prediction, rows_of, run_row, write, write_raw
 from tests.support.paths import ROOT
+from tests.support.runs.lake_rows import prediction, rows_of, run_row, write, write_raw
 
 ORDER = [3, 0, 1, 4, 2]
 LAKE = Path("lake")

@@ -20,13 +20,16 @@ from prunelake.models.decoder.decoder_map import decoder_blocks
 from prunelake.models.decoder.placeholders import placeholder_layers
 from prunelake.models.removal import removed
 from prunelake.spec import Unit
-from tests.support.saved_models import Layers, generated, logits_of, prompts, read, round_trip, save
-from tests.support.tiny_models import (
-    LAYER_COUNT,
-    UNITS,
-    family_cases,
-    tiny_model,
+from tests.support.models.saved_models import (
+    Layers,
+    generated,
+    logits_of,
+    prompts,
+    read,
+    round_trip,
+    save,
 )
+from tests.support.models.tiny_models import LAYER_COUNT, UNITS, family_cases, tiny_model
 
 KINDS = ("portable", "compact")
 CHOICES: dict[str, Layers] = {

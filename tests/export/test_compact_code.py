@@ -15,9 +15,9 @@ from prunelake.export.compact_code import CODE_FILE, add_code
 from prunelake.models.removal import removed
 from prunelake.spec import Unit
 from tests.support.export_command import add_run, export, logits
-from tests.support.saved_models import generated, logits_of, prompts, read, save
-from tests.support.tiny_models import family_cases, tiny_model
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.models.saved_models import generated, logits_of, prompts, read, save
+from tests.support.models.tiny_models import family_cases, tiny_model
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
 
 
 @pytest.fixture(autouse=True)

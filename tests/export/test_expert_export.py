@@ -16,7 +16,7 @@ from prunelake.models.removal import detached, zero_out
 from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
 from prunelake.spec import CheckpointKind, Strategy
-from tests.support.expert_models import (
+from tests.support.models.expert_models import (
     COUNT_FIELDS,
     EXPERTS,
     ONE_EACH,
@@ -25,7 +25,7 @@ from tests.support.expert_models import (
     numbers_of,
     smaller_mixture,
 )
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
 
 
 @pytest.mark.parametrize("model_type", ["deepseek_v2", "qwen3_moe"])

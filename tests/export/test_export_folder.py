@@ -16,8 +16,8 @@ from prunelake.models.sources import resolve_model
 from prunelake.spec import UNIT_NAMES, CheckpointKind, Dtype, Unit
 from tests.support.endurance import repeats
 from tests.support.export_command import add_run, export, file_contents, logits
-from tests.support.tiny_models import LAYER_COUNT, family_cases, tiny_model
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.models.tiny_models import LAYER_COUNT, family_cases, tiny_model
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
 
 pytestmark = pytest.mark.usefixtures("in_a_new_folder")
 

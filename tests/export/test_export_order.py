@@ -17,8 +17,8 @@ from prunelake.spec import Rows, Strategy, SweepSpec
 from prunelake.strategies.removal_order import removal_order
 from prunelake.sweeps.plan import plan_sweep
 from tests.support.export_command import ORDER, add_run, export, logits
-from tests.support.tiny_models import LAYER_COUNT
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.models.tiny_models import LAYER_COUNT
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
 
 pytestmark = pytest.mark.usefixtures("in_a_new_folder")
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.example_runs import explained_run
 from tests.support.export_command import add_run, export
+from tests.support.runs.example_runs import explained_run
 
 pytestmark = pytest.mark.usefixtures("in_a_new_folder")
 

@@ -13,8 +13,13 @@ from prunelake.export.fewer_blocks import model_with_fewer_blocks
 from prunelake.models.removal import removed
 from prunelake.models.sources import resolve_model
 from prunelake.spec import CheckpointKind
-from tests.support.tiny_models import GROUPED_QUERY_CONFIG, LAYER_COUNT, SHORT_FAMILIES, tiny_model
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.models.tiny_models import (
+    GROUPED_QUERY_CONFIG,
+    LAYER_COUNT,
+    SHORT_FAMILIES,
+    tiny_model,
+)
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
 
 IDS = torch.arange(3, 40)[None]
 

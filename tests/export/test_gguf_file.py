@@ -16,9 +16,9 @@ from prunelake.export.gguf_file import write_gguf
 from prunelake.export.llama_cpp import tensor_formats
 from prunelake.models.removal import removed
 from prunelake.spec import GgufQuantisation, Unit
-from tests.support.byte_tokenizer import SIZE, byte_tokenizer
-from tests.support.tiny_models import LAYER_COUNT, tiny_model
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.models.byte_tokenizer import SIZE, byte_tokenizer
+from tests.support.models.tiny_models import LAYER_COUNT, tiny_model
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
 
 IDS = torch.arange(3, 40)[None]
 ROPE = {"rope_type": "default", "rope_theta": 777.0}

@@ -13,8 +13,8 @@ from prunelake.export.origin import model_origin
 from prunelake.lake.sql.views import query
 from prunelake.schema.number_texts import MINUS
 from tests.support.export_command import ORDER, add_run, export
-from tests.support.lake_rows import example, prediction, run_row, text, write, write_raw
-from tests.support.profile_rows import profiled
+from tests.support.runs.lake_rows import example, prediction, run_row, text, write, write_raw
+from tests.support.runs.profile_rows import profiled
 
 pytestmark = pytest.mark.usefixtures("in_a_new_folder")
 

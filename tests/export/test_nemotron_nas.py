@@ -16,8 +16,8 @@ from prunelake.export.nemotron_nas import load_nemotron_nas
 from prunelake.models.removal import removed
 from prunelake.models.sources import resolve_model
 from prunelake.spec import CheckpointKind, Unit
-from tests.support.tiny_models import LAYER_COUNT, tiny_model
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.models.tiny_models import LAYER_COUNT, tiny_model
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
 
 IDS = torch.arange(3, 40)[None]
 LAYERS = [1, 3]

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prunelake.export.tested_versions import MODEL_TYPES
 from prunelake.export.transformers4 import add_older_names
-from tests.support.tiny_models import FAMILIES, tiny_model
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.models.tiny_models import FAMILIES, tiny_model
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
 
 IDS = torch.arange(24)[None]
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}

@@ -21,8 +21,8 @@ from prunelake.flows.verdicts import HIDDEN_DEGRADATIONS_QUERY
 from prunelake.lake import read as lake_read
 from prunelake.lake.sql import views
 from prunelake.schema.verdicts import Verdict
-from tests.support.example_runs import explained_run, judged_run
 from tests.support.paths import ROOT
+from tests.support.runs.example_runs import explained_run, judged_run
 
 if TYPE_CHECKING:  # importing the server takes seconds, and every test process collects this file
     from prefect.server.events.schemas.automations import EventTrigger

@@ -16,9 +16,9 @@ from prunelake.profiling.measurement import Workload
 from prunelake.profiling.profile import ProfileRequest
 from prunelake.settings import Settings
 from prunelake.spec import Strategy
+from tests.support.models.tiny_models import tiny_model
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
 from tests.support.paths import ROOT
-from tests.support.tiny_models import tiny_model
-from tests.support.tiny_tokenizer import tiny_tokenizer
 
 QUICK = Workload(prompt_tokens=4, new_tokens=2, repeats=1)
 

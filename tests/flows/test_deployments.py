@@ -22,9 +22,9 @@ from prunelake.settings import Settings
 from prunelake.watch.decision import EvaluationState
 from prunelake.watch.rounds import WatchRound
 from prunelake.watch.watchlist import read_watchlist
-from tests.support.operations_guide import wait_for
+from tests.support.operations.operations_guide import wait_for
+from tests.support.operations.prefect_commands import run_prefect
 from tests.support.paths import ROOT
-from tests.support.prefect_commands import run_prefect
 
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))[
     "deployments"

@@ -9,7 +9,7 @@ from prunelake.errors import CorruptFile
 from prunelake.flows.doctor import doctor
 from prunelake.lake.commit import write_run
 from prunelake.settings import Settings
-from tests.support.lake_rows import frames, run_row
+from tests.support.runs.lake_rows import frames, run_row
 
 
 def test_a_damaged_file_fails_the_flow_and_a_leftover_does_not(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
 from prunelake.sweeps import steps
 from prunelake.sweeps.run import run_sweep
 from tests.support.limits import HANG_S
-from tests.support.ray_cluster import descendants, two_nodes
-from tests.support.sweep_processes import tables
+from tests.support.servers.ray_cluster import descendants, two_nodes
+from tests.support.sweeps.sweep_processes import tables
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster

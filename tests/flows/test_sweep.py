@@ -29,11 +29,11 @@ from prunelake.lake import read
 from prunelake.settings import Settings
 from prunelake.spec import Rows, SweepSpec
 from prunelake.sweeps.until_decided import Limits
-from tests.support.example_runs import judged_run
-from tests.support.fake_sweeps import FakeSweeps
+from tests.support.lakes.local_paths import local_path
 from tests.support.limits import HANG_S
-from tests.support.local_paths import local_path
-from tests.support.small_sweep import small_sweep
+from tests.support.runs.example_runs import judged_run
+from tests.support.sweeps.fake_sweeps import FakeSweeps
+from tests.support.sweeps.small_sweep import small_sweep
 
 
 @pytest.fixture

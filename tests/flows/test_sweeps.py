@@ -14,7 +14,7 @@ from prunelake.settings import Settings
 from prunelake.spec import Rows
 from prunelake.strategies.removal_order import removal_order
 from prunelake.sweeps import run, steps
-from tests.support.small_sweep import small_sweep
+from tests.support.sweeps.small_sweep import small_sweep
 
 
 @pytest.fixture

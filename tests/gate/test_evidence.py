@@ -16,9 +16,9 @@ from prunelake.gate.margin_tests import CountSample, PairedCounts, worse_p_value
 from prunelake.gate.results import Result
 from prunelake.lake.sql.views import connect, query
 from prunelake.lake.storage.location import Location
-from tests.support.drawn_runs import RUN, R, drawn_explanations, drawn_predictions
-from tests.support.lake_rows import prediction, write
-from tests.support.sequential_runs import DESIGN, sequential_run, write_first_rows
+from tests.support.runs.drawn_runs import RUN, R, drawn_explanations, drawn_predictions
+from tests.support.runs.lake_rows import prediction, write
+from tests.support.runs.sequential_runs import DESIGN, sequential_run, write_first_rows
 
 LEVEL = 2
 

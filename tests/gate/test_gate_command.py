@@ -7,8 +7,8 @@ import pytest
 
 from prunelake.cli.app import main
 from prunelake.schema.number_texts import MINUS
-from tests.support.example_runs import judged_run, published_run
-from tests.support.lake_rows import run_row, write_raw
+from tests.support.runs.example_runs import judged_run, published_run
+from tests.support.runs.lake_rows import run_row, write_raw
 
 EQUAL = "- {metric: accuracy, task: demo, margin: 0.02}\n"
 WORSE = "- {metric: ece, task: demo, margin: 0.02}\n"

@@ -13,7 +13,7 @@ from prunelake.gate.measure import spec_of
 from prunelake.gate.results import GateResult
 from prunelake.lake.read import run_ids
 from prunelake.spec import Rows, Strategy, SweepSpec
-from tests.support.lake_rows import named_level, prediction, run_row, write
+from tests.support.runs.lake_rows import named_level, prediction, run_row, write
 
 CRITERIA = [
     {"metric": "accuracy", "margin": 0.9},

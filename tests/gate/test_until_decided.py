@@ -12,8 +12,8 @@ from prunelake.gate.until_decided import GateRound, gate_until_decided
 from prunelake.settings import Settings
 from prunelake.spec import Rows
 from prunelake.sweeps.until_decided import Limits
-from tests.support.fake_sweeps import FakeSweeps
-from tests.support.simulated_sweeps import SimulatedSweeps
+from tests.support.sweeps.fake_sweeps import FakeSweeps
+from tests.support.sweeps.simulated_sweeps import SimulatedSweeps
 
 
 @pytest.fixture(autouse=True)

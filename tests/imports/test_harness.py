@@ -23,7 +23,7 @@ from tests.support.harness_logs import (
     with_target,
     with_text_targets,
 )
-from tests.support.lake_rows import rows_of
+from tests.support.runs.lake_rows import rows_of
 
 
 def test_the_accuracies_equal_those_of_the_harness(tmp_path: Path) -> None:

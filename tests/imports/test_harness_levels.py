@@ -14,7 +14,7 @@ from prunelake.imports.harness import import_harness
 from prunelake.imports.imported_run import LabelledFile
 from prunelake.lake import read
 from tests.support.harness_logs import LEVELS, read_log, results, save
-from tests.support.lake_rows import rows_of
+from tests.support.runs.lake_rows import rows_of
 
 
 def other_hash(row: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from prunelake.errors import BadRow, InvalidSpec
 from prunelake.imports.imported_run import LabelledFile
 from prunelake.imports.inspect_log import archive_members, import_inspect, read_inspect
 from prunelake.lake.maintenance.verify import verify_lake
-from tests.support.lake_rows import rows_of
+from tests.support.runs.lake_rows import rows_of
 
 LOG = Path(__file__).parent / "data" / "inspect" / "mini.eval"
 

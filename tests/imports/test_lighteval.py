@@ -13,7 +13,7 @@ from prunelake.cli.app import main
 from prunelake.errors import BadRow, InvalidSpec
 from prunelake.imports.imported_run import LabelledFile
 from prunelake.imports.lighteval import import_lighteval, read_lighteval
-from tests.support.lake_rows import rows_of
+from tests.support.runs.lake_rows import rows_of
 
 DATE = "2026-01-02T03-04-05.678901"
 NAME = f"details_leaderboard|arc:challenge|0_{DATE}.parquet"

@@ -20,8 +20,8 @@ from prunelake.lake.publish import publish
 from prunelake.lake.sql.views import connect
 from prunelake.recommend.recommendation import recommend
 from prunelake.recommend.request import RecommendationRequest, parse_criteria
-from tests.support.api_client import api_client
-from tests.support.lake_rows import rows_of
+from tests.support.api.api_client import api_client
+from tests.support.runs.lake_rows import rows_of
 
 LETTERS = np.array(["A", "B", "C", "D"])
 UNKNOWN = ("accuracy_norm", "brier", "nll", "kl_from_unpruned")

@@ -14,9 +14,9 @@ from prunelake.imports.table import EXPLANATION_METRICS, import_table, read_tabl
 from prunelake.lake import read
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.schema.metrics import METRIC_DEFINITIONS
-from tests.support.lake_files import forget_analysis
-from tests.support.lake_rows import rows_of
+from tests.support.lakes.lake_files import forget_analysis
 from tests.support.published_tables import HEADER, LINES, published, save
+from tests.support.runs.lake_rows import rows_of
 
 
 def test_each_model_and_task_becomes_a_run(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from prunelake.inference.batches import TokenBudget, batches, max_logit_rows, ro
 from prunelake.inference.lengths import CPU_LENGTHS, GPU_LENGTHS, RowLengths
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery, build_trees
-from tests.support.tiny_models import tiny_model
+from tests.support.models.tiny_models import tiny_model
 
 ORDER = (3, 0, 4, 1, 2)
 

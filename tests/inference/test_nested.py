@@ -19,7 +19,7 @@ from prunelake.models.decoder.decoder_map import decoder_blocks
 from prunelake.models.removal import removed
 from prunelake.spec import Unit
 from tests.support.endurance import repeats
-from tests.support.tiny_models import (
+from tests.support.models.tiny_models import (
     LAYER_COUNT,
     SHORT_FAMILIES,
     UNITS,

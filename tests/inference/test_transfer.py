@@ -13,7 +13,7 @@ from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery, batch_inputs, build_trees
 from prunelake.inference.transfer import Indices, send_indices
 from prunelake.spec import Unit
-from tests.support.tiny_models import tiny_model
+from tests.support.models.tiny_models import tiny_model
 
 MAX_COPIES = 40
 

@@ -10,7 +10,12 @@ import pytest
 from prunelake.errors import CorruptFile
 from prunelake.lake import attempt_log
 from prunelake.lake.attempt_log import Attempt
-from tests.support.object_store import WriteCounter, before_every_request, new_lake, object_names
+from tests.support.object_stores.object_store import (
+    WriteCounter,
+    before_every_request,
+    new_lake,
+    object_names,
+)
 
 
 def attempt(**changes: Any) -> Attempt:

@@ -15,13 +15,13 @@ from prunelake.lake.files.entries import retire_owner
 from prunelake.lake.files.manifests import decode
 from prunelake.schema.run_tables import PREDICTIONS, RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
-from tests.support.lake_files import (
+from tests.support.lakes.lake_files import (
     data_file_of,
     manifest_of,
     set_format_version,
     stored_manifest,
 )
-from tests.support.lake_rows import bound, frames, identity_of, prediction, run_row, small_run
+from tests.support.runs.lake_rows import bound, frames, identity_of, prediction, run_row, small_run
 
 RUN_ID = identity_of("run")[1]
 

@@ -19,8 +19,8 @@ from prunelake.lake.maintenance.garbage import collect_garbage
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.storage.location import create
 from prunelake.schema.run_tables import RUN_TABLES
-from tests.support.lake_files import manifest_of
-from tests.support.lake_rows import frames, identity_of, prediction, small_analysis, small_run
+from tests.support.lakes.lake_files import manifest_of
+from tests.support.runs.lake_rows import frames, identity_of, prediction, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
 
@@ -72,7 +72,7 @@ WRITER = """
 import os, signal, sys
 from pathlib import Path
 from prunelake.lake.commit import write_run
-from tests.support.lake_rows import small_run
+from tests.support.runs.lake_rows import small_run
 
 link, calls = os.link, 0
 
@@ -136,7 +136,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
 from pathlib import Path
 from prunelake.errors import LakeError
 from prunelake.lake.commit import write_run
-from tests.support.lake_rows import small_run
+from tests.support.runs.lake_rows import small_run
 try:
     write_run(Path(sys.argv[1]), *small_run())
 except LakeError as error:

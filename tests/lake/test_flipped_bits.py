@@ -19,11 +19,11 @@ from prunelake.lake.publish import publish
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection, attach
 from prunelake.schema.tables import ALL_TABLES, group_of
-from tests.support.compacted_lakes import add_run
 from tests.support.endurance import repeats
-from tests.support.lake_files import entry_of, stored_manifest
-from tests.support.lake_rows import identity_of
-from tests.support.profile_rows import profiled
+from tests.support.lakes.compacted_lakes import add_run
+from tests.support.lakes.lake_files import entry_of, stored_manifest
+from tests.support.runs.lake_rows import identity_of
+from tests.support.runs.profile_rows import profiled
 
 Hidden = tuple[str, str]
 """An owner table and an entry: all that a damaged file may hide."""

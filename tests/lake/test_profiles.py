@@ -16,11 +16,11 @@ from prunelake.lake.maintenance.repair import quarantine, repair
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.storage.location import Location
 from prunelake.schema.profile_tables import PROFILE_SUBJECT, PROFILE_TABLES
-from tests.support.interruptions import Interrupted, before_every_file_change, stop_at
-from tests.support.lake_files import data_file_of, manifest_of, stored_manifest
-from tests.support.lake_rows import small_analysis, small_run
-from tests.support.object_store import new_lake
-from tests.support.profile_rows import DAY, profiled, small_profile
+from tests.support.lakes.interruptions import Interrupted, before_every_file_change, stop_at
+from tests.support.lakes.lake_files import data_file_of, manifest_of, stored_manifest
+from tests.support.object_stores.object_store import new_lake
+from tests.support.runs.lake_rows import small_analysis, small_run
+from tests.support.runs.profile_rows import DAY, profiled, small_profile
 
 NO_GRACE = timedelta(0)
 

@@ -30,17 +30,17 @@ from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.settings import Settings
-from tests.support.example_runs import explained_run
-from tests.support.lake_files import (
+from tests.support.lakes.lake_files import (
     data_file_of,
     flip_byte,
     manifest_of,
     set_format_version,
     stored_manifest,
 )
-from tests.support.lake_rows import identity_of, small_run
 from tests.support.paths import ROOT
-from tests.support.profile_rows import profiled
+from tests.support.runs.example_runs import explained_run
+from tests.support.runs.lake_rows import identity_of, small_run
+from tests.support.runs.profile_rows import profiled
 
 # The rows of these tests have nothing to exclude or bound, and are too few to calibrate.
 EMPTY = {

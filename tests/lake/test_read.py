@@ -9,7 +9,7 @@ from prunelake.lake import commit, read
 from prunelake.lake.files import verified
 from prunelake.lake.files.damage import find_damage
 from prunelake.lake.sql import views
-from tests.support.lake_files import (
+from tests.support.lakes.lake_files import (
     analysed_run_ids,
     data_file_of,
     flip_byte,
@@ -17,7 +17,7 @@ from tests.support.lake_files import (
     rewrite_manifest,
     set_format_version,
 )
-from tests.support.lake_rows import identity_of, small_analysis, small_run
+from tests.support.runs.lake_rows import identity_of, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
 

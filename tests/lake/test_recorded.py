@@ -10,7 +10,7 @@ from prunelake.errors import LakeError
 from prunelake.lake import read
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.recorded import RECORDED_LAKE, pack_lake, unpack_lake
-from tests.support.example_runs import explained_run, judged_run
+from tests.support.runs.example_runs import explained_run, judged_run
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from prunelake.lake.snapshot_file import MATERIALISED_VIEWS
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import attach
 from prunelake.schema.tables import ALL_TABLES
-from tests.support.example_runs import explained_run
-from tests.support.lake_rows import small_run
 from tests.support.paths import ROOT
-from tests.support.profile_rows import profiled
+from tests.support.runs.example_runs import explained_run
+from tests.support.runs.lake_rows import small_run
+from tests.support.runs.profile_rows import profiled
 
 # The rows of these tests have nothing to exclude or bound, and are too few to calibrate.
 EMPTY = {

@@ -19,9 +19,9 @@ from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import attach
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.tables import ALL_TABLES
-from tests.support.compacted_lakes import add_run
-from tests.support.lake_rows import identity_of, small_run
-from tests.support.profile_rows import profiled
+from tests.support.lakes.compacted_lakes import add_run
+from tests.support.runs.lake_rows import identity_of, small_run
+from tests.support.runs.profile_rows import profiled
 
 
 def rows_of(path: Path, *names: str) -> dict[str, pl.DataFrame]:

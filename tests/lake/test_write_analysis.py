@@ -12,14 +12,14 @@ from prunelake.lake.files.damage import find_damage
 from prunelake.lake.files.entries import retire_owner
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
-from tests.support.lake_files import (
+from tests.support.lakes.lake_files import (
     analysed_run_ids,
     data_file_of,
     flip_byte,
     manifest_of,
     stored_manifest,
 )
-from tests.support.lake_rows import identity_of, small_analysis, small_run
+from tests.support.runs.lake_rows import identity_of, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.tiny_models import tiny_model
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.models.tiny_models import tiny_model
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
 
 
 @pytest.fixture

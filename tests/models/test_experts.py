@@ -16,7 +16,7 @@ from prunelake.models.expert_deletion import check_routing, deleted_experts
 from prunelake.spec import Strategy
 from prunelake.strategies.expert_order import expert_use
 from prunelake.strategies.removal_order import removal_order
-from tests.support.expert_models import (
+from tests.support.models.expert_models import (
     COUNT_FIELDS,
     EXPERTS,
     ONE_EACH,

@@ -10,7 +10,7 @@ from torch._dynamo.utils import counters
 from prunelake.inference.nested import NestedModel
 from prunelake.models.fusion import fuse_elementwise, fusible_modules
 from tests.inference.test_nested import ORDER, queries
-from tests.support.tiny_models import LAYER_COUNT, tiny_model
+from tests.support.models.tiny_models import LAYER_COUNT, tiny_model
 
 
 @pytest.fixture(autouse=True)

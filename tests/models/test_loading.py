@@ -13,9 +13,9 @@ from prunelake.models import references, sources
 from prunelake.models.decoder.decoder_probe import apply_lm_head
 from prunelake.models.loading import check_supported, load_model, load_tokenizer
 from prunelake.models.sources import resolve_model
-from tests.support.hub_server import COMMIT, run_against, running_hub
-from tests.support.tiny_models import LAYER_COUNT, SHORT_FAMILIES, tiny_model
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.models.tiny_models import LAYER_COUNT, SHORT_FAMILIES, tiny_model
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
+from tests.support.servers.hub_server import COMMIT, run_against, running_hub
 
 EMPTY_GGUF = b"GGUF" + (3).to_bytes(4, "little") + bytes(16)
 """A file without tensors."""

@@ -17,7 +17,7 @@ from prunelake.models.precision import (
 )
 from prunelake.spec import Dtype, Strategy
 from prunelake.strategies.removal_order import removal_order
-from tests.support.tiny_models import tiny_model
+from tests.support.models.tiny_models import tiny_model
 
 QUERIES = [ScoringQuery((*range(3, 40),), ((5, 6), (7,)), (0, 2, 5))]
 ORDER = (3, 0, 4, 1, 2)

@@ -26,8 +26,8 @@ from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
 from prunelake.spec import Explanation, Rows, Strategy, SweepSpec
 from prunelake.sweeps.run import run_sweep
-from tests.support.lake_rows import rows_of
-from tests.support.tiny_models import tiny_model
+from tests.support.models.tiny_models import tiny_model
+from tests.support.runs.lake_rows import rows_of
 
 ORDER = (3, 1, 4, 0, 2)
 QUERIES = [

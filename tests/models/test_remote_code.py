@@ -19,7 +19,7 @@ from prunelake.settings import Settings
 from prunelake.spec import Rows, Strategy, SweepSpec
 from prunelake.sweeps.run import run_sweep
 from prunelake.watch.watchlist import read_watchlist
-from tests.support.lake_rows import rows_of
+from tests.support.runs.lake_rows import rows_of
 
 CODE = """
 from pathlib import Path

@@ -14,7 +14,7 @@ from prunelake.models.decoder.modeling_prunelake import AbsentPart, Placeholder
 from prunelake.models.loading import check_supported
 from prunelake.models.removal import detached, removed, zero_out
 from prunelake.spec import Unit
-from tests.support.tiny_models import (
+from tests.support.models.tiny_models import (
     FAMILIES,
     LAYER_COUNT,
     UNITS,

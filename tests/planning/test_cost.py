@@ -15,7 +15,7 @@ from prunelake.planning.cost import (
     measured_price,
 )
 from prunelake.spec import Explanation, SweepSpec
-from tests.support.lake_rows import example, rows_of, run_row, write_raw
+from tests.support.runs.lake_rows import example, rows_of, run_row, write_raw
 
 
 def test_levels_share_the_layers_in_front_of_their_removed_ones() -> None:

@@ -15,7 +15,7 @@ from prunelake.planning.flips import FlipNeed
 from prunelake.planning.needs import VerdictPlan
 from prunelake.planning.request import PlanRequest
 from prunelake.planning.verdict_plan import plan_verdicts
-from tests.support.lake_rows import example, named_level, prediction, run_row, write
+from tests.support.runs.lake_rows import example, named_level, prediction, run_row, write
 
 MARGINS = np.random.default_rng(3).exponential(2.0, 120)
 PILOT = 40

@@ -14,7 +14,7 @@ from prunelake.planning.request import PlanRequest
 from prunelake.planning.verdict_plan import plan_verdicts
 from prunelake.recommend.request import Margins
 from prunelake.spec import Explanation, Rows, SweepSpec
-from tests.support.criteria_runs import Loss, compared_run
+from tests.support.runs.criteria_runs import Loss, compared_run
 
 SPEC = SweepSpec(
     model="tiny",

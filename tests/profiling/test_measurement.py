@@ -18,7 +18,13 @@ from prunelake.profiling import measurement
 from prunelake.profiling.measurement import Workload, kv_bytes_per_token, measure_levels
 from prunelake.recommend.sizes import size_shares
 from prunelake.spec import Unit
-from tests.support.tiny_models import LAYER_COUNT, SHORT_FAMILIES, UNITS, VOCABULARY, tiny_model
+from tests.support.models.tiny_models import (
+    LAYER_COUNT,
+    SHORT_FAMILIES,
+    UNITS,
+    VOCABULARY,
+    tiny_model,
+)
 
 CHOICES = {"block 0": (0, 3), "later ones": (1, 2), "all": tuple(range(LAYER_COUNT))}
 KV_BYTES = 2 * 2 * 8 * 4  # of a layer: keys and values, heads, width, bytes of float32

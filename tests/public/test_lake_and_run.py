@@ -9,8 +9,8 @@ from polars.testing import assert_frame_equal
 import prunelake as pl
 from prunelake.analysis import calibrators
 from prunelake.errors import InvalidCalibrator, InvalidRequest, LakeError, NotFound, QueryError
-from tests.support.example_runs import judged_run
-from tests.support.lake_rows import identity_of
+from tests.support.runs.example_runs import judged_run
+from tests.support.runs.lake_rows import identity_of
 
 
 @pytest.fixture(scope="module")

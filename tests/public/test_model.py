@@ -14,7 +14,7 @@ from prunelake.errors import InvalidSpec, UnknownLayer
 from prunelake.models.loading import load_model
 from prunelake.models.sources import resolve_model
 from prunelake.spec import Unit
-from tests.support.tiny_models import zero_projections
+from tests.support.models.tiny_models import zero_projections
 
 PROMPT, OPTIONS = "Is it so?", [" positive", " no, never"]
 """The first option is one token."""

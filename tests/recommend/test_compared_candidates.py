@@ -10,8 +10,8 @@ from prunelake.api.findings.recommendations.caveats import caveats
 from prunelake.api.findings.recommendations.changes import next_commands
 from prunelake.api.findings.recommendations.reasons import reason_sentence
 from prunelake.errors import NothingToShow
-from tests.support.criteria_runs import Loss, compared_run
 from tests.support.recommendations import plain_answer, recommendation
+from tests.support.runs.criteria_runs import Loss, compared_run
 
 BAD: Loss = (0.05, 0.01)
 

@@ -9,9 +9,9 @@ from prunelake.api.findings.recommendations.answer import answer_sentence
 from prunelake.api.findings.recommendations.caveats import caveats
 from prunelake.errors import NotFound, NothingToShow
 from prunelake.recommend.budget import parse_budget
-from tests.support.criteria_runs import Loss, compared_run
-from tests.support.profile_rows import profiled
 from tests.support.recommendations import no_level_reason, plain_answer, recommendation
+from tests.support.runs.criteria_runs import Loss, compared_run
+from tests.support.runs.profile_rows import profiled
 
 BAD: Loss = (0.05, 0.01)
 

@@ -13,7 +13,7 @@ from prunelake.analysis.statistics import tango_interval
 from prunelake.lake.sql.bound_query import BoundQuery
 from prunelake.lake.sql.views import connect, query
 from prunelake.recommend.error_rate import LastLooks, at_error_rate, discordant_counts
-from tests.support.sequential_runs import DESIGN, sequential_run, write_first_rows
+from tests.support.runs.sequential_runs import DESIGN, sequential_run, write_first_rows
 
 RATE = 0.01
 

@@ -11,10 +11,10 @@ from scipy.stats import norm, t
 from prunelake.analysis.statistics import tango_interval
 from prunelake.errors import InvalidRequest, NotFound, NothingToShow, PruneLakeError
 from prunelake.recommend.request import Margins, parse_criteria
-from tests.support.criteria_runs import CRITERIA, Loss, compared_run
-from tests.support.example_runs import published_run
-from tests.support.lake_rows import run_row, write_raw
 from tests.support.recommendations import no_level_reason, plain_answer, recommendation
+from tests.support.runs.criteria_runs import CRITERIA, Loss, compared_run
+from tests.support.runs.example_runs import published_run
+from tests.support.runs.lake_rows import run_row, write_raw
 
 BAD: Loss = (0.05, 0.01)
 UNSURE: Loss = (0.01, 0.02)

@@ -7,8 +7,8 @@ from prunelake.lake.sql import views
 from prunelake.recommend.recommendation import Recommendation, recommend
 from prunelake.recommend.request import RecommendationRequest
 from prunelake.recommend.texts import TextEvidence, text_evidence
-from tests.support.criteria_runs import compared_run
-from tests.support.lake_rows import prediction, run_row, text, write
+from tests.support.runs.criteria_runs import compared_run
+from tests.support.runs.lake_rows import prediction, run_row, text, write
 
 
 def recommendation(lake: Path) -> Recommendation:

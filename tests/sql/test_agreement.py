@@ -4,12 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.lake_rows import (
-    attribution,
-    rows_of,
-    run_row,
-    write,
-)
+from tests.support.runs.lake_rows import attribution, rows_of, run_row, write
 
 RUN = run_row("run")
 R = str(RUN["run_id"])

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tests.support.lake_rows import deletion, rows_of, run_row, write_raw
+from tests.support.runs.lake_rows import deletion, rows_of, run_row, write_raw
 
 RUN = run_row("run")
 R = str(RUN["run_id"])

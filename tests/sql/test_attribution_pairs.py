@@ -13,13 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from tests.support.endurance import repeats
-from tests.support.lake_rows import (
-    attribution,
-    rows_of,
-    run_row,
-    write,
-    write_raw,
-)
+from tests.support.runs.lake_rows import attribution, rows_of, run_row, write, write_raw
 
 RUN = run_row("run")
 R = str(RUN["run_id"])

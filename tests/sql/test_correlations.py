@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau, pearsonr, spearmanr
 
 from tests.support.endurance import repeats
-from tests.support.lake_rows import deletion, prediction, rows_of, run_row, write
+from tests.support.runs.lake_rows import deletion, prediction, rows_of, run_row, write
 
 LEVELS = list(range(8))  # more than a test gives
 RUN = run_row("run", model="m", strategy="cosine", task="t", levels=LEVELS)

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm, t, ttest_1samp
 
-from tests.support.criteria_runs import CRITERIA, Levels, Loss, compared_run
 from tests.support.endurance import repeats
-from tests.support.example_runs import judged_run, published_run
-from tests.support.lake_rows import deletion, prediction, rows_of, run_row, write
+from tests.support.runs.criteria_runs import CRITERIA, Levels, Loss, compared_run
+from tests.support.runs.example_runs import judged_run, published_run
+from tests.support.runs.lake_rows import deletion, prediction, rows_of, run_row, write
 
 AS_IT_IS = "from criteria where calibrator is null"
 NAMES = ("accuracy", "calibration", "comprehensiveness", "sufficiency")

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from prunelake.lake.commit import write_profile
-from tests.support.lake_rows import rows_of, run_row, write_raw
-from tests.support.profile_rows import DAY, profiled, small_profile
+from tests.support.runs.lake_rows import rows_of, run_row, write_raw
+from tests.support.runs.profile_rows import DAY, profiled, small_profile
 
 RUN: dict[str, Any] = {"removal_order": [2, 1, 0, 3], "levels": [0, 1]}
 

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from prunelake.analysis.analyse import analyse
-from tests.support.lake_rows import attribution, deletion, prediction, rows_of, run_row, write_raw
+from tests.support.runs.lake_rows import (
+    attribution,
+    deletion,
+    prediction,
+    rows_of,
+    run_row,
+    write_raw,
+)
 
 RUN = run_row("run")
 R = str(RUN["run_id"])

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from tests.support.endurance import repeats
-from tests.support.lake_rows import attribution, deletion, prediction, rows_of, run_row, write_raw
+from tests.support.runs.lake_rows import (
+    attribution,
+    deletion,
+    prediction,
+    rows_of,
+    run_row,
+    write_raw,
+)
 
 LN2 = math.log(2)
 RUN = run_row("run")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.lake_rows import (
+from tests.support.runs.lake_rows import (
     RUN_NAMES,
     attribution,
     example,

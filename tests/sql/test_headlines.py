@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from prunelake.lake.sql.views import query
-from tests.support.example_runs import explained_run, judged_run, published_run
-from tests.support.lake_rows import run_row, write
+from tests.support.runs.example_runs import explained_run, judged_run, published_run
+from tests.support.runs.lake_rows import run_row, write
 
 Key = tuple[str, str, str, str]
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.support.lake_rows import (
+from tests.support.runs.lake_rows import (
     attribution,
     example,
     named_level,

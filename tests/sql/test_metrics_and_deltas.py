@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import foldnorm
 
 from prunelake.schema.metrics import METRIC_DEFINITIONS
-from tests.support.lake_rows import attribution, deletion, prediction, rows_of, run_row, write
+from tests.support.runs.lake_rows import attribution, deletion, prediction, rows_of, run_row, write
 
 RUN = run_row("run", model="m", strategy="random:1", task="t")
 R = str(RUN["run_id"])

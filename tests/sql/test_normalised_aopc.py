@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.lake_rows import RUN_NAMES, deletion, rows_of, run_row, write
+from tests.support.runs.lake_rows import RUN_NAMES, deletion, rows_of, run_row, write
 
 RUN = run_row("run")
 R = str(RUN["run_id"])

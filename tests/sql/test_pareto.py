@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.example_runs import explained_run, judged_run, published_run
-from tests.support.lake_rows import rows_of
-from tests.support.metric_runs import Values, metric_run
-from tests.support.profile_rows import DAY, profiled
+from tests.support.runs.example_runs import explained_run, judged_run, published_run
+from tests.support.runs.lake_rows import rows_of
+from tests.support.runs.metric_runs import Values, metric_run
+from tests.support.runs.profile_rows import DAY, profiled
 
 
 def undominated(lake: Path, metric: str = "accuracy", source: str = "pareto") -> set[Any]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from prunelake.lake.commit import write_analysis, write_run
 from tests.support.endurance import repeats
-from tests.support.lake_rows import frames, rows_of, run_row, small_analysis
+from tests.support.runs.lake_rows import frames, rows_of, run_row, small_analysis
 
 Pairs = Sequence[tuple[float | None, float | None]]
 

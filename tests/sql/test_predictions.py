@@ -14,7 +14,7 @@ from scipy.stats import entropy, mannwhitneyu
 
 from prunelake.analysis.calibration import BIN_COUNT, equal_width_bins
 from tests.support.endurance import repeats
-from tests.support.lake_rows import (
+from tests.support.runs.lake_rows import (
     RUN_NAMES,
     example,
     layer,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from prunelake.lake.sql.views import connect
-from tests.support.lake_rows import prediction, rows_of, run_row, write_raw
+from tests.support.runs.lake_rows import prediction, rows_of, run_row, write_raw
 
 RIGHT, WRONG = [-1.0, -2.0], [-2.0, -1.0]
 PAIRS = ((RIGHT, RIGHT), (RIGHT, WRONG), (WRONG, RIGHT), (WRONG, WRONG))

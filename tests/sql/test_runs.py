@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from prunelake.api.findings.wording import model_name
-from tests.support.lake_rows import rows_of, run_row, write_raw
+from tests.support.runs.lake_rows import rows_of, run_row, write_raw
 
 NAMES = {
     "hub:HuggingFaceTB/SmolLM2-135M": "SmolLM2-135M",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.lake_rows import named_level, prediction, rows_of, run_row, text, write
+from tests.support.runs.lake_rows import named_level, prediction, rows_of, run_row, text, write
 
 RUN = run_row("run", example_count=4)
 R = str(RUN["run_id"])

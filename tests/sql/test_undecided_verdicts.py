@@ -9,17 +9,8 @@ from scipy.stats import binom, binomtest
 from prunelake.analysis.power import PairedSpread, examples_for_changes_between, examples_for_share
 from prunelake.analysis.statistics import exact_interval
 from prunelake.schema.metrics import AOPC_METRICS, FLIP_MARGIN, METRIC_DEFINITIONS
-from tests.support.lake_rows import rows_of
-from tests.support.verdict_rows import (
-    DOWN,
-    OPEN,
-    SAME,
-    STABLE,
-    UNSURE,
-    Row,
-    judged,
-    metric,
-)
+from tests.support.runs.lake_rows import rows_of
+from tests.support.runs.verdict_rows import DOWN, OPEN, SAME, STABLE, UNSURE, Row, judged, metric
 
 
 def equal(name: str = "ece", n: int = 298, **columns: Any) -> Row:

@@ -12,8 +12,8 @@ from statsmodels.stats.multitest import multipletests
 from prunelake.lake.sql.view_files import sql_folder
 from prunelake.schema.verdicts import Verdict
 from tests.support.endurance import repeats
-from tests.support.lake_rows import rows_of, run_row
-from tests.support.verdict_rows import (
+from tests.support.runs.lake_rows import rows_of, run_row
+from tests.support.runs.verdict_rows import (
     BETTER,
     BETTER_A_LITTLE,
     DOWN,

@@ -20,7 +20,7 @@ from prunelake.strategies.removal_order import RemovalOrder, removal_order
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import Example
 from tests.support.endurance import IS_ENDURANCE
-from tests.support.tiny_models import FAMILIES, LAYER_COUNT, VOCABULARY, tiny_model
+from tests.support.models.tiny_models import FAMILIES, LAYER_COUNT, VOCABULARY, tiny_model
 
 
 def question(number: int, prompt: int, options: Sequence[int], gold: int) -> EncodedExample:

@@ -17,7 +17,7 @@ from prunelake.strategies.removal_order import RemovalOrder, removal_order
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import Example
 from tests.support.endurance import IS_ENDURANCE, repeats
-from tests.support.tiny_models import LAYER_COUNT, VOCABULARY, family_cases, tiny_model
+from tests.support.models.tiny_models import LAYER_COUNT, VOCABULARY, family_cases, tiny_model
 
 Damage = Callable[[PreTrainedModel], float]
 

@@ -8,7 +8,13 @@ from prunelake.models.decoder.decoder_map import decoder_blocks
 from prunelake.spec import Strategy, Unit
 from prunelake.strategies.importance import cosine_importance
 from prunelake.strategies.removal_order import RemovalOrder, removal_order
-from tests.support.tiny_models import LAYER_COUNT, SHORT_FAMILIES, UNITS, VOCABULARY, tiny_model
+from tests.support.models.tiny_models import (
+    LAYER_COUNT,
+    SHORT_FAMILIES,
+    UNITS,
+    VOCABULARY,
+    tiny_model,
+)
 
 LENGTHS = (3, 17, 8)
 

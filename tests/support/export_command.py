@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from prunelake.cli.app import main
-from tests.support.example_runs import explained_run
-from tests.support.tiny_models import LAYER_COUNT
+from tests.support.models.tiny_models import LAYER_COUNT
+from tests.support.runs.example_runs import explained_run
 
 ORDER = [3, 0, 1, 4, 2]
 IDS = torch.tensor([[5, 6, 7, 8, 9]])

@@ -30,18 +30,18 @@ from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
 from prunelake.sweeps import steps
 from prunelake.sweeps.plan import plan_sweep
 from tests.support.endurance import IS_ENDURANCE, repeats
-from tests.support.lake_rows import identity_of, small_run
 from tests.support.limits import HANG_S
-from tests.support.question_task import write_task
-from tests.support.sweep_processes import (
+from tests.support.models.tiny_models import tiny_model
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
+from tests.support.runs.lake_rows import identity_of, small_run
+from tests.support.sweeps.sweep_processes import (
     Sweep,
     quick_sweep,
     start_command,
     start_sweep_process,
     tables,
 )
-from tests.support.tiny_models import tiny_model
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.tasks.question_task import write_task
 
 KILLS = repeats(8, 40)
 SIGKILLED = -9

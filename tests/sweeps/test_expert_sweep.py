@@ -14,8 +14,8 @@ from prunelake.public.model import load
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec, removed_parts
 from prunelake.sweeps.run import run_sweep
-from tests.support.tiny_models import GROUPED_QUERY_CONFIG
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.models.tiny_models import GROUPED_QUERY_CONFIG
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
 
 BLOCKS, EXPERTS, CHOSEN = 2, 6, 2
 

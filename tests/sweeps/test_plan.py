@@ -24,9 +24,9 @@ from prunelake.spec import DEFAULT_SEARCH_ROWS, Explanation, Strategy, SweepSpec
 from prunelake.sweeps import plan as plan_module
 from prunelake.sweeps.plan import SweepPlan, plan_sweep
 from prunelake.tasks.rows import data_hash
-from tests.support.tiny_models import FAMILIES, LAYER_COUNT
-from tests.support.tiny_tokenizer import tiny_tokenizer
-from tests.support.weight_files import write_other_weights
+from tests.support.models.tiny_models import FAMILIES, LAYER_COUNT
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
+from tests.support.models.weight_files import write_other_weights
 
 CONTEXT = 512
 Planner = Callable[..., SweepPlan]

@@ -25,12 +25,12 @@ from prunelake.sweeps.run import run_sweep
 from prunelake.watch.evaluations import Evaluation
 from prunelake.watch.launcher import LocalLauncher
 from prunelake.watch.rounds import WatchRound
-from tests.support.fake_launcher import watchlist
-from tests.support.lake_files import data_file_of, flip_byte
-from tests.support.local_paths import local_path
-from tests.support.question_task import write_task
-from tests.support.tiny_models import tiny_model
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.lakes.lake_files import data_file_of, flip_byte
+from tests.support.lakes.local_paths import local_path
+from tests.support.models.tiny_models import tiny_model
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
+from tests.support.sweeps.fake_launcher import watchlist
+from tests.support.tasks.question_task import write_task
 
 METHODS: tuple[Method, ...] = ("difference_shap", "input_x_gradient", "leverage_shap")
 QUESTIONS = ("is it up", "ye may", "a red cab", "no bye", "abba", "we see", "or tea", "dab it")

@@ -30,12 +30,12 @@ from prunelake.sweeps.plan import plan_sweep
 from prunelake.sweeps.progress import ProgressMeter
 from prunelake.sweeps.run import run_sweep
 from prunelake.sweeps.shards import Shard
-from tests.support import sweep_processes
 from tests.support.endurance import IS_ENDURANCE
-from tests.support.lake_files import forget_analysis
-from tests.support.local_paths import local_path
-from tests.support.small_sweep import small_sweep
-from tests.support.sweep_processes import quick_sweep
+from tests.support.lakes.lake_files import forget_analysis
+from tests.support.lakes.local_paths import local_path
+from tests.support.sweeps import sweep_processes
+from tests.support.sweeps.small_sweep import small_sweep
+from tests.support.sweeps.sweep_processes import quick_sweep
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from prunelake.sweeps.shards import (
     Shard,
     split_into_shards,
 )
-from tests.support.lake_rows import prediction
+from tests.support.lakes.local_paths import local_path
 from tests.support.limits import HANG_S
-from tests.support.local_paths import local_path
+from tests.support.runs.lake_rows import prediction
 
 COST = ComputeCost(12.5, 0.25, "cpu")
 

@@ -11,8 +11,8 @@ from prunelake.settings import Settings
 from prunelake.spec import Rows, Strategy, SweepSpec, Texts
 from prunelake.sweeps.run import run_sweep
 from prunelake.sweeps.until_decided import Limits, run_until_decided
-from tests.support.tiny_models import tiny_model
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.models.tiny_models import tiny_model
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
 
 
 @pytest.fixture(scope="module")

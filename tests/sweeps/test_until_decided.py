@@ -13,7 +13,7 @@ from prunelake.errors import InvalidSpec
 from prunelake.settings import Settings
 from prunelake.spec import Explanation, Rows, SweepSpec
 from prunelake.sweeps.until_decided import Limits, Round, run_until_decided
-from tests.support.fake_sweeps import FakeSweeps
+from tests.support.sweeps.fake_sweeps import FakeSweeps
 
 SPEC = SweepSpec(
     model="tiny", task="opinions", rows=Rows(sample=60), levels=(0, 1, 2, 3), explain=Explanation()

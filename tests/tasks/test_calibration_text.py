@@ -6,7 +6,7 @@ import pytest
 
 from prunelake.errors import BadRow, DatasetNotFound, InvalidSpec
 from prunelake.tasks.calibration_text import calibration_text
-from tests.support.hub_server import run_against, running_hub
+from tests.support.servers.hub_server import run_against, running_hub
 
 
 def test_the_bundled_text_fills_eight_windows() -> None:

@@ -9,7 +9,7 @@ from prunelake.spec import Rows, SweepSpec
 from prunelake.tasks.catalogue import get_task, task_names
 from prunelake.tasks.rows import Example, load_examples
 from tests.support.paths import ROOT
-from tests.support.task_rows import ROWS
+from tests.support.tasks.task_rows import ROWS
 
 
 def test_the_catalogue_has_the_tasks_of_the_paper_and_of_the_demo() -> None:

@@ -6,7 +6,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from prunelake.errors import BadRow, ExampleTooLong, InvalidSpec
 from prunelake.tasks.encoding import EncodedExample, Encoder, encode_examples
 from prunelake.tasks.rows import Example
-from tests.support.tiny_tokenizer import ids, tiny_tokenizer
+from tests.support.models.tiny_tokenizer import ids, tiny_tokenizer
 
 
 def encoded(prompt: str, *options: str, encoder: Encoder | None = None) -> EncodedExample:

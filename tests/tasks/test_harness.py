@@ -24,11 +24,11 @@ from prunelake.tasks.encoding import Encoder, encode_examples
 from prunelake.tasks.harness import _yaml_files
 from prunelake.tasks.harness_rows import read_harness_rows
 from prunelake.tasks.rows import Example, load_examples
-from tests.support.task_rows import ROWS
+from tests.support.tasks.task_rows import ROWS
 
 pytest.importorskip("lm_eval", reason="needs prunelake[harness]")
 
-from tests.support.harness_tasks import CATALOGUE_TASKS, HARNESS_TASKS, write_splits
+from tests.support.tasks.harness_tasks import CATALOGUE_TASKS, HARNESS_TASKS, write_splits
 
 METRICS = [
     {"metric": name, "aggregation": "mean", "higher_is_better": True}

@@ -7,8 +7,8 @@ from prunelake.errors import DatasetNotFound
 from prunelake.spec import Rows
 from prunelake.tasks.catalogue import get_task
 from prunelake.tasks.rows import load_examples
-from tests.support.hub_server import run_against, running_hub
-from tests.support.task_rows import ROWS
+from tests.support.servers.hub_server import run_against, running_hub
+from tests.support.tasks.task_rows import ROWS
 
 CONVERTED_RTE = "/datasets/nyu-mll/glue/resolve/refs%2Fconvert%2Fparquet/rte"
 PREAMBLE = (  # the beginning of a program that runs in its own process

@@ -9,7 +9,7 @@ from prunelake.spec import Rows
 from prunelake.tasks.catalogue import get_task
 from prunelake.tasks.row_selection import parse_rows
 from prunelake.tasks.rows import load_examples
-from tests.support.task_rows import row_numbers, write_sst2_rows
+from tests.support.tasks.task_rows import row_numbers, write_sst2_rows
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from prunelake.spec import Rows
 from prunelake.tasks.catalogue import GoldColumn, Task, get_task
 from prunelake.tasks.row_selection import parse_rows
 from prunelake.tasks.rows import Example, build_example, data_hash, load_examples
-from tests.support.task_rows import ROWS, row_numbers, write_rows
+from tests.support.tasks.task_rows import ROWS, row_numbers, write_rows
 
 NO_OPTION = "names no option; give a position from 0 to 1, a letter from A to B, or the text of an"
 

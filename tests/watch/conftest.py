@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from prunelake.settings import Settings
-from tests.support.fake_launcher import FakeLauncher, write_evaluated_run
-from tests.support.local_paths import local_path
+from tests.support.lakes.local_paths import local_path
+from tests.support.sweeps.fake_launcher import FakeLauncher, write_evaluated_run
 
 
 @pytest.fixture

@@ -14,7 +14,9 @@ from prunelake.settings import Settings
 from prunelake.spec import Calibration, Strategy, SweepSpec
 from prunelake.watch.decision import EvaluationState
 from prunelake.watch.evaluations import Evaluation, spec_key
-from tests.support.fake_launcher import (
+from tests.support.lakes.local_paths import local_path
+from tests.support.runs.lake_rows import frames, run_row
+from tests.support.sweeps.fake_launcher import (
     FakeLauncher,
     model_states,
     run_round,
@@ -22,8 +24,6 @@ from tests.support.fake_launcher import (
     watchlist,
     write_evaluated_run,
 )
-from tests.support.lake_rows import frames, run_row
-from tests.support.local_paths import local_path
 
 
 def test_equal_sweeps_have_the_same_spec_key(tmp_path: Path, settings: Settings) -> None:

@@ -15,14 +15,14 @@ from prunelake.lake import attempt_log
 from prunelake.settings import Settings
 from prunelake.watch import revisions
 from prunelake.watch.decision import EvaluationState
-from tests.support.fake_launcher import (
+from tests.support.servers.hub_server import running_hub
+from tests.support.sweeps.fake_launcher import (
     FakeLauncher,
     model_states,
     run_round,
     saved_model,
     watchlist,
 )
-from tests.support.hub_server import running_hub
 
 FIRST, SECOND = "a" * 40, "b" * 40
 

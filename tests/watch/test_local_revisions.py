@@ -10,7 +10,7 @@ from prunelake.models import references
 from prunelake.settings import Settings
 from prunelake.watch import revisions
 from prunelake.watch.decision import EvaluationState
-from tests.support.fake_launcher import FakeLauncher, run_round, saved_model, watchlist
+from tests.support.sweeps.fake_launcher import FakeLauncher, run_round, saved_model, watchlist
 
 PAST = datetime.now(UTC) - timedelta(days=3)
 

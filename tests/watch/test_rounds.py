@@ -15,7 +15,9 @@ from prunelake.watch.decision import EvaluationState
 from prunelake.watch.evaluations import Evaluation
 from prunelake.watch.launcher import AttemptOutcome, LocalLauncher
 from prunelake.watch.status import STATUS_FOLDER
-from tests.support.fake_launcher import (
+from tests.support.lakes.interruptions import Interrupted
+from tests.support.lakes.local_paths import local_path
+from tests.support.sweeps.fake_launcher import (
     FakeLauncher,
     change_attempt,
     model_states,
@@ -24,8 +26,6 @@ from tests.support.fake_launcher import (
     watchlist,
     write_evaluated_run,
 )
-from tests.support.interruptions import Interrupted
-from tests.support.local_paths import local_path
 
 PAST = datetime.now(UTC) - timedelta(days=3)
 

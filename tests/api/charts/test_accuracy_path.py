@@ -12,8 +12,8 @@ from prunelake.api.charts.vega_lite import Part
 from prunelake.api.queries import charts
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection
-from tests.support.chart_rows import spec
-from tests.support.example_runs import explained_run, published_run
+from tests.support.api.chart_rows import spec
+from tests.support.runs.example_runs import explained_run, published_run
 
 MINUS = "\N{MINUS SIGN}"
 

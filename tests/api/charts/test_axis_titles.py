@@ -4,7 +4,7 @@ import pytest
 
 from prunelake.api.charts.axis_titles import count_parts
 from prunelake.api.charts.levels import levels_chart
-from tests.support.chart_rows import LEVELS, spec
+from tests.support.api.chart_rows import LEVELS, spec
 
 
 @pytest.mark.parametrize(

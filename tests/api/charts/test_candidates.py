@@ -16,8 +16,8 @@ from prunelake.api.findings.selection import SelectionRequest, select_with_level
 from prunelake.errors import NothingToShow
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection
-from tests.support.chart_rows import spec
-from tests.support.example_runs import explained_run, metric_rows
+from tests.support.api.chart_rows import spec
+from tests.support.runs.example_runs import explained_run, metric_rows
 
 LABELS = ("base fp16", "int8", "a very long name of a candidate, int4")
 NAMES = LevelNames(dict(enumerate(LABELS)), (0, 1, 2))

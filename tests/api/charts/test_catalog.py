@@ -28,10 +28,10 @@ from prunelake.errors import NothingToShow
 from prunelake.lake.publish import publish
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
-from tests.support.api_client import api_client
+from tests.support.api.api_client import api_client
 from tests.support.endurance import IS_ENDURANCE
-from tests.support.example_runs import explained_run, published_run
-from tests.support.profile_rows import profiled
+from tests.support.runs.example_runs import explained_run, published_run
+from tests.support.runs.profile_rows import profiled
 
 OF_EXAMPLES = {
     "verdicts",

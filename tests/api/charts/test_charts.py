@@ -11,7 +11,7 @@ from prunelake.api.charts.importance import importance_chart
 from prunelake.api.charts.levels import CONFIDENCE_PANELS, EXPLANATION_PANELS, levels_chart
 from prunelake.api.charts.reliability import reliability_chart
 from prunelake.api.charts.vega_lite import Part
-from tests.support.chart_rows import CORRELATIONS, LAYERS, LEVELS, RELIABILITY, spec
+from tests.support.api.chart_rows import CORRELATIONS, LAYERS, LEVELS, RELIABILITY, spec
 
 CHARTS: dict[str, Part] = {
     "confidence": levels_chart(LEVELS, CONFIDENCE_PANELS),

@@ -12,8 +12,8 @@ from prunelake.api.charts.vega_lite import Part
 from prunelake.api.findings.wording import MINUS
 from prunelake.api.queries import comparisons, run_metrics
 from prunelake.lake.sql import views
-from tests.support.chart_rows import spec
-from tests.support.example_runs import explained_run, published_run
+from tests.support.api.chart_rows import spec
+from tests.support.runs.example_runs import explained_run, published_run
 
 Cell = tuple[str, str, float | None, float | None, float | None]
 

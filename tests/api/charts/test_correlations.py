@@ -6,7 +6,7 @@ import polars as pl
 
 from prunelake.api.charts import drawing
 from prunelake.api.charts.correlations import correlations_chart
-from tests.support.chart_rows import CORRELATIONS, data_of, spec
+from tests.support.api.chart_rows import CORRELATIONS, data_of, spec
 
 CHART = correlations_chart(CORRELATIONS)
 

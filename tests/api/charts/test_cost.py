@@ -13,9 +13,9 @@ from prunelake.api.findings.selection import Selection
 from prunelake.api.queries import charts
 from prunelake.errors import NothingToShow
 from prunelake.lake.sql import views
-from tests.support.chart_rows import spec
-from tests.support.example_runs import explained_run
-from tests.support.profile_rows import DAY, profiled
+from tests.support.api.chart_rows import spec
+from tests.support.runs.example_runs import explained_run
+from tests.support.runs.profile_rows import DAY, profiled
 
 NBSP = "\N{NO-BREAK SPACE}"
 DECODE = {0: [4.0, 5.0, 6.0], 1: [4.0, 4.0, 5.0], 2: [2.0, 2.5, 2.0]}

@@ -12,8 +12,8 @@ from prunelake.api.queries import run_metrics
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection
 from prunelake.schema.metrics import ACCURACY_MARGIN, METRIC_DEFINITIONS
-from tests.support.chart_rows import spec as valid_spec
-from tests.support.example_runs import judged_run, metric_rows
+from tests.support.api.chart_rows import spec as valid_spec
+from tests.support.runs.example_runs import judged_run, metric_rows
 
 NUMBERS = ["delta", "delta_low", "delta_high", "equivalence_low", "equivalence_high"]
 VERDICTS = {

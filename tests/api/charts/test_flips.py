@@ -13,9 +13,9 @@ from prunelake.api.findings.selection import Selection
 from prunelake.api.queries import charts
 from prunelake.errors import NothingToShow
 from prunelake.lake.sql import views
-from tests.support.chart_rows import spec
-from tests.support.example_runs import explained_run, published_run
-from tests.support.lake_rows import prediction, run_row, write
+from tests.support.api.chart_rows import spec
+from tests.support.runs.example_runs import explained_run, published_run
+from tests.support.runs.lake_rows import prediction, run_row, write
 
 NBSP = "\N{NO-BREAK SPACE}"
 

@@ -7,7 +7,7 @@ import pytest
 
 from prunelake.api.charts import drawing
 from prunelake.api.charts.importance import chart_of_importance, importance_chart
-from tests.support.chart_rows import LAYERS, data_of, spec
+from tests.support.api.chart_rows import LAYERS, data_of, spec
 
 CHART = importance_chart(LAYERS, 15)
 

@@ -7,8 +7,8 @@ from prunelake.api.charts.levels import CONFIDENCE_PANELS, levels_chart
 from prunelake.api.charts.vega_lite import Part
 from prunelake.api.findings.wording import label
 from prunelake.schema.metrics import METRIC_DEFINITIONS
-from tests.support.chart_rows import spec
-from tests.support.example_runs import metric_rows
+from tests.support.api.chart_rows import spec
+from tests.support.runs.example_runs import metric_rows
 
 ACCURACY = {0: 0.5, 1: 0.5, 2: 0.25, 5: 0.125}
 VERDICTS = {"accuracy": {1: "equivalent", 2: "visible degradation", 5: "visible degradation"}}

@@ -7,8 +7,8 @@ import pytest
 
 from prunelake.api.charts import drawing
 from prunelake.api.charts.levels import CONFIDENCE_PANELS, EXPLANATION_PANELS, levels_chart
-from tests.support.chart_rows import LEVELS, data_of, spec
-from tests.support.example_runs import metric_rows
+from tests.support.api.chart_rows import LEVELS, data_of, spec
+from tests.support.runs.example_runs import metric_rows
 
 CHART = levels_chart(LEVELS, EXPLANATION_PANELS)
 

@@ -9,10 +9,10 @@ from prunelake.api.charts import drawing
 from prunelake.api.charts.overlap import overlap_chart
 from prunelake.api.queries import charts
 from prunelake.lake.sql import views
-from tests.support.analyst_guide_runs import seeds_run
-from tests.support.chart_rows import spec
-from tests.support.example_runs import explained_run, published_run
-from tests.support.lake_rows import identity_of
+from tests.support.api.chart_rows import spec
+from tests.support.runs.analyst_guide_runs import seeds_run
+from tests.support.runs.example_runs import explained_run, published_run
+from tests.support.runs.lake_rows import identity_of
 
 NBSP = "\N{NO-BREAK SPACE}"
 

@@ -14,9 +14,9 @@ from prunelake.api.findings.selection import Selection
 from prunelake.api.queries import comparisons
 from prunelake.errors import NothingToShow
 from prunelake.lake.sql import views
-from tests.support.chart_rows import spec
-from tests.support.example_runs import judged_run, published_run
-from tests.support.metric_runs import metric_run
+from tests.support.api.chart_rows import spec
+from tests.support.runs.example_runs import judged_run, published_run
+from tests.support.runs.metric_runs import metric_run
 
 NBSP = "\N{NO-BREAK SPACE}"
 Values = dict[int, float]

@@ -8,7 +8,7 @@ import pytest
 from prunelake.api.charts import drawing
 from prunelake.api.charts.recalibration import recalibration_chart
 from prunelake.schema.calibrators import CALIBRATOR_NAMES
-from tests.support.chart_rows import spec
+from tests.support.api.chart_rows import spec
 
 SCHEMA = {
     "level": pl.Int32(),

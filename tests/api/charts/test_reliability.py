@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 
 from prunelake.api.charts import drawing
 from prunelake.api.charts.reliability import reliability_chart
-from tests.support.chart_rows import RELIABILITY, data_of
+from tests.support.api.chart_rows import RELIABILITY, data_of
 
 
 @pytest.mark.parametrize(

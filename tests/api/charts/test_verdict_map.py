@@ -13,8 +13,8 @@ from prunelake.api.findings.verdict_labels import VERDICT_LABELS
 from prunelake.api.queries import run_metrics
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection
-from tests.support.chart_rows import spec as valid_spec
-from tests.support.example_runs import judged_run, metric_rows
+from tests.support.api.chart_rows import spec as valid_spec
+from tests.support.runs.example_runs import judged_run, metric_rows
 
 VALUES = {0: 0.5, 1: 0.5, 2: 0.5}
 WORSE = {1: "hidden degradation", 2: "visible degradation"}

@@ -3,7 +3,7 @@
 from prunelake.api.findings import changes, level_rows, sentences
 from prunelake.api.findings.headline import headline
 from prunelake.api.findings.level_names import LevelNames
-from tests.support.example_runs import metric_rows
+from tests.support.runs.example_runs import metric_rows
 
 LABELS = ("fp16", "int8", "int4", "bf16")
 RUN = {"strategy": "comparison", "identity": '{"kind": "import"}', "example_count": 80}

@@ -6,8 +6,8 @@ import pytest
 
 from prunelake.api.findings.headline import decided_count, headline
 from prunelake.spec import Explanation, Rows, SweepSpec
-from tests.support.example_runs import Values, Verdicts, metric_rows
-from tests.support.lake_rows import run_row
+from tests.support.runs.example_runs import Values, Verdicts, metric_rows
+from tests.support.runs.lake_rows import run_row
 
 SPEC = SweepSpec(model="tiny", task="demo", rows=Rows(sample=80), explain=Explanation(rows=10))
 RUN = run_row(spec=SPEC.model_dump_json(), example_count=80)

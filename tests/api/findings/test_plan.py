@@ -12,8 +12,8 @@ from prunelake.analysis.analyse import analyse
 from prunelake.cli.app import app
 from prunelake.lake.publish import publish
 from prunelake.spec import Explanation, Rows, SweepSpec
-from tests.support.api_client import api_client
-from tests.support.criteria_runs import Loss, compared_run
+from tests.support.api.api_client import api_client
+from tests.support.runs.criteria_runs import Loss, compared_run
 
 UNSURE: Loss = (0.01, 0.03)
 SPEC = SweepSpec(

@@ -24,10 +24,10 @@ from prunelake.recommend.budget import parse_budget
 from prunelake.recommend.recommendation import Recommendation, recommend
 from prunelake.recommend.request import RecommendationRequest
 from prunelake.spec import Explanation, SweepSpec
-from tests.support.api_client import api_client
-from tests.support.criteria_runs import Loss, compared_run
-from tests.support.example_runs import published_run
-from tests.support.profile_rows import profiled
+from tests.support.api.api_client import api_client
+from tests.support.runs.criteria_runs import Loss, compared_run
+from tests.support.runs.example_runs import published_run
+from tests.support.runs.profile_rows import profiled
 
 BAD: Loss = (0.05, 0.01)
 UNSURE: Loss = (0.01, 0.02)

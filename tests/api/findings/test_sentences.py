@@ -3,7 +3,7 @@ import pytest
 
 from prunelake.api.findings import changes, level_rows, sentences
 from prunelake.api.findings.sentences import GuessingAccuracy
-from tests.support.example_runs import Values, metric_rows
+from tests.support.runs.example_runs import Values, metric_rows
 
 ACCURACY = {0: 0.61, 2: 0.62, 4: 0.6, 6: 0.55, 8: 0.6, 10: 0.4}
 OF_ACCURACY = {

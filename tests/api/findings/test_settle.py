@@ -18,11 +18,11 @@ from prunelake.identity import ComparisonIdentity, stored_spec
 from prunelake.lake.publish import publish
 from prunelake.schema.verdicts import Verdict
 from prunelake.spec import Explanation, Rows, SequentialDesign, SweepSpec
-from tests.support.api_client import api_client
-from tests.support.criteria_runs import Loss, compared_run
-from tests.support.example_runs import metric_rows
-from tests.support.lake_rows import run_row
-from tests.support.report_page import draw_only
+from tests.support.api.api_client import api_client
+from tests.support.api.report_page import draw_only
+from tests.support.runs.criteria_runs import Loss, compared_run
+from tests.support.runs.example_runs import metric_rows
+from tests.support.runs.lake_rows import run_row
 
 SPEC = SweepSpec(model="tiny", task="demo", rows=Rows(sample=80), explain=Explanation(rows=10))
 UNSURE: Loss = (0.01, 0.03)

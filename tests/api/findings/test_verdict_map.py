@@ -9,8 +9,8 @@ from prunelake.analysis.analyse import analyse
 from prunelake.api.findings.level_names import LevelNames
 from prunelake.api.findings.verdict_map import level_verdict, run_finding
 from prunelake.lake.publish import publish
-from tests.support.api_client import api_client
-from tests.support.example_runs import judged_run, published_run
+from tests.support.api.api_client import api_client
+from tests.support.runs.example_runs import judged_run, published_run
 
 LABELS = LevelNames({0: "fp16", 1: "int8", 2: "int4"})
 NUMBERS = LevelNames(among=(0, 1, 2))

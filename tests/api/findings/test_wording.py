@@ -4,7 +4,7 @@ import pytest
 
 from prunelake.api.findings import wording
 from prunelake.api.findings.level_names import LevelNames
-from tests.support.number_examples import NUMBER_EXAMPLES
+from tests.support.page.number_examples import NUMBER_EXAMPLES
 
 
 @pytest.mark.parametrize(("function", "values", "text"), NUMBER_EXAMPLES)

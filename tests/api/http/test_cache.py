@@ -21,8 +21,8 @@ from prunelake.api.queries.view_rows import RowPage, row_page
 from prunelake.errors import NoSnapshot
 from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import publish
-from tests.support.api_client import api_client
-from tests.support.example_runs import explained_run
+from tests.support.api.api_client import api_client
+from tests.support.runs.example_runs import explained_run
 
 PLAIN = {"Accept-Encoding": "identity"}
 """Without compression, which makes the ETag weak."""

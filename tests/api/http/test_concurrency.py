@@ -8,9 +8,9 @@ import pytest
 
 from prunelake.analysis.analyse import analyse
 from prunelake.lake.publish import publish
-from tests.support.api_client import api_client
-from tests.support.example_runs import explained_run
+from tests.support.api.api_client import api_client
 from tests.support.limits import HANG_S
+from tests.support.runs.example_runs import explained_run
 
 
 def test_drawing_charts_does_not_block_rows(

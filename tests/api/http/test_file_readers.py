@@ -10,8 +10,8 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no type
 import pytest
 from starlette.testclient import TestClient
 
-from tests.support.api_client import api_client
-from tests.support.page_reader import running_server
+from tests.support.api.api_client import api_client
+from tests.support.page.page_reader import running_server
 
 FILE = "/views/metrics.parquet"
 PLAIN = {"Accept-Encoding": "identity"}

@@ -14,7 +14,7 @@ from openapi_python_client import generate
 from openapi_python_client.config import Config, ConfigFile, MetaType
 
 from prunelake.api.app import create_app
-from tests.support.api_client import api_client
+from tests.support.api.api_client import api_client
 from tests.support.paths import ROOT
 
 

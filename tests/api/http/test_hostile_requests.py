@@ -7,8 +7,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from prunelake.api.http.problems import Problem
-from tests.support.api_client import api_client
-from tests.support.hostile_requests import CURSORS, HEADERS, HOSTS, header_bytes
+from tests.support.api.api_client import api_client
+from tests.support.api.hostile_requests import CURSORS, HEADERS, HOSTS, header_bytes
 
 TOKEN = {b"Authorization": b"Bearer secret"}
 

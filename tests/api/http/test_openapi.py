@@ -19,8 +19,8 @@ from prunelake.api.queries.view_catalog import all_views, filter_names
 from prunelake.api.routes.view_openapi import JSON_TYPES
 from prunelake.api.settings import ApiSettings
 from prunelake.lake.publish import publish
-from tests.support import example_runs
 from tests.support.paths import ROOT
+from tests.support.runs import example_runs
 
 FUZZED = (
     "^/(health|findings|recommendations|sql|views/headlines)$|^/examples/.*example_id|^/charts/"

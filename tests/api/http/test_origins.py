@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from prunelake.api.settings import ApiSettings
-from tests.support.api_client import api_client
+from tests.support.api.api_client import api_client
 
 LISTED = "https://dash.example"
 

@@ -9,8 +9,8 @@ from starlette.testclient import TestClient
 from prunelake.analysis.analyse import analyse
 from prunelake.api.http.problems import Problem
 from prunelake.lake.publish import publish
-from tests.support.api_client import api_client
-from tests.support.example_runs import explained_run
+from tests.support.api.api_client import api_client
+from tests.support.runs.example_runs import explained_run
 
 TOKEN = "s3cret-t\u00f6ken"
 

@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.support.page_lake import PageLake
-from tests.support.page_reader import CHROMIUM_ARGUMENTS, PageReader, page_reader, running_server
+from tests.support.page.page_lake import PageLake
+from tests.support.page.page_reader import (
+    CHROMIUM_ARGUMENTS,
+    PageReader,
+    page_reader,
+    running_server,
+)
 
 
 @pytest.fixture(scope="session")

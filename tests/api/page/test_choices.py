@@ -4,8 +4,8 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Route, expect
 
-from tests.support.page_lake import BETA, PageLake
-from tests.support.page_reader import PageReader, page_reader
+from tests.support.page.page_lake import BETA, PageLake
+from tests.support.page.page_reader import PageReader, page_reader
 
 
 def test_another_model_and_task_change_verdict_charts_examples_and_address(

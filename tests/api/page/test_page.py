@@ -8,12 +8,12 @@ from playwright.sync_api import Browser, expect
 
 from prunelake.api.findings.wording import MINUS
 from prunelake.api.report.document import write_report
-from tests.support.barriers import barriers
-from tests.support.lake_rows import rows_of
 from tests.support.limits import HANG_S
-from tests.support.number_examples import NUMBER_EXAMPLES
-from tests.support.page_lake import PageLake
-from tests.support.page_reader import PageReader
+from tests.support.page.barriers import barriers
+from tests.support.page.number_examples import NUMBER_EXAMPLES
+from tests.support.page.page_lake import PageLake
+from tests.support.page.page_reader import PageReader
+from tests.support.runs.lake_rows import rows_of
 
 
 def test_the_page_opens_with_the_latest_run_and_its_verdict_in_words(

@@ -5,8 +5,8 @@ import re
 from playwright.sync_api import expect
 
 from prunelake.api.findings.wording import MINUS
-from tests.support.page_lake import PageLake
-from tests.support.page_reader import PageReader
+from tests.support.page.page_lake import PageLake
+from tests.support.page.page_reader import PageReader
 
 TEXTS = re.compile(r"<text[^>]*>([^<]*)</text>")
 

@@ -9,10 +9,10 @@ from playwright.sync_api import Browser, Route, expect
 
 from prunelake.analysis.analyse import analyse
 from prunelake.lake.publish import publish
-from tests.support.example_runs import explained_run
 from tests.support.limits import HANG_S
-from tests.support.page_lake import BETA, PageLake, created_on, flipping_run
-from tests.support.page_reader import PageReader, page_reader, running_server
+from tests.support.page.page_lake import BETA, PageLake, created_on, flipping_run
+from tests.support.page.page_reader import PageReader, page_reader, running_server
+from tests.support.runs.example_runs import explained_run
 
 
 def test_the_keyboard_alone_changes_the_run_and_opens_an_example(

@@ -5,8 +5,8 @@ from pathlib import Path
 from prunelake.api.findings.selection import SelectionRequest, find_run
 from prunelake.api.queries import examples, runs
 from prunelake.lake.sql import views
-from tests.support.example_runs import explained_run
-from tests.support.lake_rows import (
+from tests.support.runs.example_runs import explained_run
+from tests.support.runs.lake_rows import (
     attribution,
     example,
     named_level,

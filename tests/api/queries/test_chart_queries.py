@@ -6,8 +6,8 @@ import polars as pl
 
 from prunelake.api.queries import charts, run_metrics
 from prunelake.lake.sql import views
-from tests.support.example_runs import explained_run
-from tests.support.lake_rows import frames, run_row, write
+from tests.support.runs.example_runs import explained_run
+from tests.support.runs.lake_rows import frames, run_row, write
 
 
 def test_layers_and_reliability_of_one_run(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from prunelake.api.queries import run_metrics, runs
 from prunelake.lake.sql import views
-from tests.support.example_runs import SCHEMA, explained_run, judged_run, published_run
-from tests.support.lake_rows import run_row, write
+from tests.support.runs.example_runs import SCHEMA, explained_run, judged_run, published_run
+from tests.support.runs.lake_rows import run_row, write
 
 KERNEL, TEXT, RANDOM = "kernel_shap", "delete_text", "random"
 

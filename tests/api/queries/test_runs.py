@@ -6,8 +6,8 @@ import pytest
 
 from prunelake.api.queries import runs
 from prunelake.lake.sql import views
-from tests.support.example_runs import explained_run
-from tests.support.lake_rows import identity_of, run_row, write
+from tests.support.runs.example_runs import explained_run
+from tests.support.runs.lake_rows import identity_of, run_row, write
 
 KERNEL, TEXT, RANDOM = "kernel_shap", "delete_text", "random"
 

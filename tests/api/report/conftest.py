@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.example_runs import judged_run
-from tests.support.report_page import ReportPage, draw_only, report
+from tests.support.api.report_page import ReportPage, draw_only, report
+from tests.support.runs.example_runs import judged_run
 
 
 @pytest.fixture

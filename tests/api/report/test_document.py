@@ -8,8 +8,7 @@ import pytest
 
 from prunelake.api.charts.catalog import CHARTS
 from prunelake.api.charts.drawing import BLUE, DARK, INK
-from tests.support.example_runs import explained_run
-from tests.support.report_page import (
+from tests.support.api.report_page import (
     CONFIDENCE,
     EXPLANATIONS,
     OPENED,
@@ -20,6 +19,7 @@ from tests.support.report_page import (
     draw_only,
     report,
 )
+from tests.support.runs.example_runs import explained_run
 
 DROPS = {("kernel_shap", "delete_text"): 0.5, ("random", "delete_text"): 0.25}
 

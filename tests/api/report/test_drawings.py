@@ -17,7 +17,7 @@ from prunelake.api.report.drawings import (
     with_own_ids,
 )
 from tests.api.charts.test_correlation_matrix import TWO
-from tests.support.chart_rows import LAYERS
+from tests.support.api.chart_rows import LAYERS
 
 
 def test_the_ids_of_a_drawing_do_not_depend_on_earlier_drawings() -> None:

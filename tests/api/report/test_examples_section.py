@@ -8,8 +8,8 @@ from prunelake.api.findings.selection import Selection
 from prunelake.api.queries import runs
 from prunelake.api.report.examples_section import examples_section
 from prunelake.lake.sql import views
-from tests.support import lake_rows
-from tests.support.example_runs import explained_run
+from tests.support.runs import lake_rows
+from tests.support.runs.example_runs import explained_run
 
 TOKENS = ["Is", " it", "?"]
 

@@ -6,10 +6,7 @@ from pathlib import Path
 import pytest
 
 from prunelake.api.charts.catalog import CHARTS
-from tests.support.example_runs import explained_run, published_run
-from tests.support.lake_files import forget_analysis
-from tests.support.lake_rows import prediction, run_row, write
-from tests.support.report_page import (
+from tests.support.api.report_page import (
     CONFIDENCE,
     EXPLANATIONS,
     OPENED,
@@ -19,6 +16,9 @@ from tests.support.report_page import (
     report,
     table_rows,
 )
+from tests.support.lakes.lake_files import forget_analysis
+from tests.support.runs.example_runs import explained_run, published_run
+from tests.support.runs.lake_rows import prediction, run_row, write
 
 
 def test_charts_of_one_metric_show_a_degraded_metric(judged: ReportPage) -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from prunelake.api.charts.catalog import CHARTS
 from prunelake.lake.sql.views import query
-from tests.support.example_runs import explained_run
-from tests.support.profile_rows import profiled
-from tests.support.report_page import ReportPage, report, table_rows
+from tests.support.api.report_page import ReportPage, report, table_rows
+from tests.support.runs.example_runs import explained_run
+from tests.support.runs.profile_rows import profiled
 
 
 @pytest.mark.usefixtures("without_charts")

@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 from prunelake.api.report.document import write_report
 from prunelake.cli.app import app
 from prunelake.errors import LakeError, PruneLakeError
-from tests.support.example_runs import explained_run, judged_run
-from tests.support.lake_files import forget_analysis
-from tests.support.lake_rows import run_row, write
-from tests.support.report_page import report, table_rows
+from tests.support.api.report_page import report, table_rows
+from tests.support.lakes.lake_files import forget_analysis
+from tests.support.runs.example_runs import explained_run, judged_run
+from tests.support.runs.lake_rows import run_row, write
 
 
 @pytest.mark.usefixtures("without_charts")

@@ -19,9 +19,9 @@ from prunelake.lake.publish import publish
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import BoundQuery
 from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat
-from tests.support.api_client import api_client
-from tests.support.example_runs import explained_run
-from tests.support.lake_rows import prediction, rows_of, run_row, write
+from tests.support.api.api_client import api_client
+from tests.support.runs.example_runs import explained_run
+from tests.support.runs.lake_rows import prediction, rows_of, run_row, write
 
 
 @pytest.fixture(scope="module")

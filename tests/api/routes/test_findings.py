@@ -14,9 +14,9 @@ from prunelake.api.findings.headline import headline
 from prunelake.api.queries import run_metrics, runs
 from prunelake.lake.publish import publish
 from prunelake.lake.sql import views
-from tests.support.api_client import api_client
-from tests.support.example_runs import explained_run
-from tests.support.lake_rows import attribution, example, prediction, run_row, write
+from tests.support.api.api_client import api_client
+from tests.support.runs.example_runs import explained_run
+from tests.support.runs.lake_rows import attribution, example, prediction, run_row, write
 
 NEWER = datetime.datetime(2026, 5, 1, tzinfo=datetime.UTC)
 ODD = "rows/7 of 9?"

@@ -18,9 +18,9 @@ from prunelake.lake.files.paths import ATTEMPTS_FOLDER
 from prunelake.lake.partial_runs import ComputeCost, PartialRun
 from prunelake.lake.publish import publish
 from prunelake.watch.status import STATUS_FOLDER, record_status
-from tests.support.api_client import api_client
-from tests.support.example_runs import explained_run, judged_run
+from tests.support.api.api_client import api_client
 from tests.support.paths import ROOT
+from tests.support.runs.example_runs import explained_run, judged_run
 
 TOKEN = "s3cret-token"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

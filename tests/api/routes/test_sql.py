@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from prunelake.api.sandbox import worker_pool
-from tests.support.api_client import api_client
+from tests.support.api.api_client import api_client
 
 QUERY = "select run_id, level, is_correct from predictions order by level"
 

@@ -28,11 +28,17 @@ from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import publish
 from prunelake.lake.sql.bound_query import Connection
 from prunelake.schema.row_formats import RowFormat
+from tests.support.api.hostile_sql import (
+    DEEPLY_NESTED,
+    EXPENSIVE_QUERIES,
+    LARGE_RESULTS,
+    READS,
+    WRITES,
+)
+from tests.support.api.sql_workers import alive, is_at_work, workers_of
 from tests.support.endurance import repeats
-from tests.support.example_runs import explained_run
-from tests.support.hostile_sql import DEEPLY_NESTED, EXPENSIVE_QUERIES, LARGE_RESULTS, READS, WRITES
 from tests.support.limits import HANG_S
-from tests.support.sql_workers import alive, is_at_work, workers_of
+from tests.support.runs.example_runs import explained_run
 
 TOKEN = "s3cret-of-the-server"
 SECONDS = 10.0

@@ -14,8 +14,8 @@ from prunelake.api.settings import ApiSettings
 from prunelake.errors import NoSnapshot, ServerBusy
 from prunelake.lake.publish import publish
 from prunelake.schema.row_formats import RowFormat
-from tests.support.api_client import api_client
-from tests.support.lake_rows import small_run, write
+from tests.support.api.api_client import api_client
+from tests.support.runs.lake_rows import small_run, write
 
 
 def test_a_waiting_process_reads_the_latest_snapshot(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from rich.console import Console
 
 from prunelake.api.findings.wording import MINUS
 from prunelake.cli.text.terminal import print_summary
-from tests.support.example_runs import explained_run, judged_run, published_run
-from tests.support.lake_files import forget_analysis
-from tests.support.lake_rows import rows_of
+from tests.support.lakes.lake_files import forget_analysis
+from tests.support.runs.example_runs import explained_run, judged_run, published_run
+from tests.support.runs.lake_rows import rows_of
 
 
 def printed(lake: Path, run_id: str) -> list[str]:

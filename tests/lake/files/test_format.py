@@ -12,9 +12,9 @@ from prunelake.cli.app import main
 from prunelake.lake.commit import write_analysis, write_run
 from prunelake.lake.publish import publish
 from prunelake.schema.table import FORMAT_VERSION
-from tests.support.fake_launcher import watchlist
-from tests.support.lake_files import set_format_version
-from tests.support.lake_rows import small_analysis, small_run
+from tests.support.lakes.lake_files import set_format_version
+from tests.support.runs.lake_rows import small_analysis, small_run
+from tests.support.sweeps.fake_launcher import watchlist
 
 OLDER_FORMAT = FORMAT_VERSION - 1
 

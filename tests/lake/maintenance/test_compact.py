@@ -20,7 +20,7 @@ from prunelake.lake.publish import is_current, publish
 from prunelake.lake.sql import views
 from prunelake.schema.analysis_tables import ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
-from tests.support.compacted_lakes import (
+from tests.support.lakes.compacted_lakes import (
     COMPACTED_TABLES,
     TABLES_WITH_ROWS,
     add_run,
@@ -32,8 +32,8 @@ from tests.support.compacted_lakes import (
     varied_lake,
     view_rows,
 )
-from tests.support.lake_files import analysed_run_ids, manifest_of
-from tests.support.lake_rows import identity_of, small_analysis, small_run
+from tests.support.lakes.lake_files import analysed_run_ids, manifest_of
+from tests.support.runs.lake_rows import identity_of, small_analysis, small_run
 
 NO_GRACE = timedelta(0)
 

@@ -18,7 +18,7 @@ from prunelake.lake.maintenance.repair import quarantine
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.sql import views
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
-from tests.support.compacted_lakes import (
+from tests.support.lakes.compacted_lakes import (
     TABLES_WITH_ROWS,
     add_run,
     assert_same_rows,
@@ -27,14 +27,14 @@ from tests.support.compacted_lakes import (
     table_files,
     table_rows,
 )
-from tests.support.lake_files import (
+from tests.support.lakes.lake_files import (
     analysed_run_ids,
     data_file_of,
     flip_byte,
     manifest_of,
     set_format_version,
 )
-from tests.support.lake_rows import identity_of
+from tests.support.runs.lake_rows import identity_of
 
 NO_GRACE = timedelta(0)
 

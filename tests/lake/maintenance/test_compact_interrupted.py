@@ -26,7 +26,8 @@ from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.sql import views
 from prunelake.lake.storage import location
 from prunelake.schema.run_tables import RUN_TABLES
-from tests.support.compacted_lakes import (
+from tests.support.endurance import repeats
+from tests.support.lakes.compacted_lakes import (
     DROPS,
     add_run,
     analyse_again,
@@ -38,10 +39,9 @@ from tests.support.compacted_lakes import (
     table_rows,
     varied_lake,
 )
-from tests.support.endurance import repeats
-from tests.support.example_runs import explained_run
-from tests.support.interruptions import Interrupted, before_every_file_change, stop_at
-from tests.support.lake_rows import identity_of
+from tests.support.lakes.interruptions import Interrupted, before_every_file_change, stop_at
+from tests.support.runs.example_runs import explained_run
+from tests.support.runs.lake_rows import identity_of
 
 NO_GRACE = timedelta(0)
 

@@ -18,7 +18,7 @@ from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
 from tests.support.endurance import repeats
-from tests.support.lake_rows import small_analysis, small_run
+from tests.support.runs.lake_rows import small_analysis, small_run
 
 ROUNDS = repeats(4, 60)
 """In a round each role takes one turn; all begin at once."""
@@ -34,7 +34,7 @@ from prunelake.lake.sql import views
 from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.maintenance.garbage import collect_garbage
 from prunelake.lake.publish import publish
-from tests.support.lake_rows import small_analysis, small_run
+from tests.support.runs.lake_rows import small_analysis, small_run
 
 lake = Path(sys.argv[1])
 HALF_SEEN = '''

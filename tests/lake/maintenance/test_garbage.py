@@ -22,7 +22,7 @@ from prunelake.lake.maintenance.repair import repair
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.storage.location import storage_clock
 from prunelake.schema.run_tables import RUN_TABLES
-from tests.support.compacted_lakes import (
+from tests.support.lakes.compacted_lakes import (
     add_run,
     analyse_again,
     assert_same_rows,
@@ -30,9 +30,9 @@ from tests.support.compacted_lakes import (
     table_files,
     table_rows,
 )
-from tests.support.interruptions import before_every_file_change
-from tests.support.lake_files import data_file_of, flip_byte, manifest_of
-from tests.support.lake_rows import identity_of, small_analysis, small_run
+from tests.support.lakes.interruptions import before_every_file_change
+from tests.support.lakes.lake_files import data_file_of, flip_byte, manifest_of
+from tests.support.runs.lake_rows import identity_of, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
 

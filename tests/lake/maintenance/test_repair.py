@@ -36,7 +36,7 @@ from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.tables import group_of
 from prunelake.spec import SweepSpec
 from tests.support.endurance import repeats
-from tests.support.lake_files import (
+from tests.support.lakes.lake_files import (
     analysed_run_ids,
     data_file_of,
     entry_of,
@@ -44,8 +44,8 @@ from tests.support.lake_files import (
     manifest_of,
     stored_manifest,
 )
-from tests.support.lake_rows import bound, identity_of, small_analysis, small_run
-from tests.support.local_paths import local_path
+from tests.support.lakes.local_paths import local_path
+from tests.support.runs.lake_rows import bound, identity_of, small_analysis, small_run
 
 ALL = (*RUN_TABLES, *ANALYSIS_TABLES)
 

@@ -24,11 +24,11 @@ from prunelake.lake.sql import views
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.spec import SweepSpec
-from tests.support.compacted_lakes import open_files, table_files
-from tests.support.interruptions import Interrupted, before_every_file_change, stop_at
-from tests.support.lake_files import analysed_run_ids, manifest_of
-from tests.support.lake_rows import identity_of, small_analysis, small_run
-from tests.support.profile_rows import profiled
+from tests.support.lakes.compacted_lakes import open_files, table_files
+from tests.support.lakes.interruptions import Interrupted, before_every_file_change, stop_at
+from tests.support.lakes.lake_files import analysed_run_ids, manifest_of
+from tests.support.runs.lake_rows import identity_of, small_analysis, small_run
+from tests.support.runs.profile_rows import profiled
 
 
 def add_sweep(

@@ -14,8 +14,8 @@ from prunelake.lake.files.findings import Finding, FindingKind
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
-from tests.support.compacted_lakes import TABLES_WITH_ROWS
-from tests.support.lake_files import (
+from tests.support.lakes.compacted_lakes import TABLES_WITH_ROWS
+from tests.support.lakes.lake_files import (
     data_file_of,
     flip_byte,
     manifest_of,
@@ -24,7 +24,7 @@ from tests.support.lake_files import (
     set_format_version,
     stored_manifest,
 )
-from tests.support.lake_rows import (
+from tests.support.runs.lake_rows import (
     bound,
     frames,
     identity_of,

@@ -19,9 +19,9 @@ from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.open_tables.register import TableFormat, refresh_tables, register_tables
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.tables import ALL_TABLES
-from tests.support.compacted_lakes import add_run
-from tests.support.lake_rows import identity_of, small_run
-from tests.support.object_store import new_lake
+from tests.support.lakes.compacted_lakes import add_run
+from tests.support.object_stores.object_store import new_lake
+from tests.support.runs.lake_rows import identity_of, small_run
 
 CHECKED_TABLES = ("runs", "predictions", "metrics")
 

@@ -10,8 +10,8 @@ from prunelake.errors import QueryError
 from prunelake.lake.commit import write_run
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import sql_literal
-from tests.support.lake_files import data_file_of
-from tests.support.lake_rows import identity_of, small_run
+from tests.support.lakes.lake_files import data_file_of
+from tests.support.runs.lake_rows import identity_of, small_run
 
 RUN_ID = identity_of("run")[1]
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from prunelake.lake.sql.run_lookup import level_metrics
-from tests.support.example_runs import judged_run
+from tests.support.runs.example_runs import judged_run
 
 
 def test_a_metric_is_worse_while_accuracy_is_undecided(tmp_path: Path) -> None:

@@ -14,13 +14,8 @@ from prunelake.schema.analysis_tables import ANALYSIS_VERSION
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.tables import ALL_TABLES
-from tests.support.lake_files import (
-    data_file_of,
-    flip_byte,
-    manifest_of,
-    set_format_version,
-)
-from tests.support.lake_rows import bound, identity_of, small_analysis, small_run
+from tests.support.lakes.lake_files import data_file_of, flip_byte, manifest_of, set_format_version
+from tests.support.runs.lake_rows import bound, identity_of, small_analysis, small_run
 
 RUN_ID = identity_of("run")[1]
 

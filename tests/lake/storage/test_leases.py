@@ -6,7 +6,7 @@ from prunelake.errors import LakeError
 from prunelake.lake.storage import leases
 from prunelake.lake.storage.locks import MAINTENANCE_LOCK, locked
 from prunelake.lake.storage.objects import ObjectPath
-from tests.support.object_store import LeaseClock, new_lake, object_names
+from tests.support.object_stores.object_store import LeaseClock, new_lake, object_names
 
 pytestmark = pytest.mark.usefixtures("object_store")
 

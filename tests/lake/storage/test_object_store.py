@@ -32,16 +32,16 @@ from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings
 from tests.support.endurance import repeats
-from tests.support.example_runs import explained_run
-from tests.support.lake_rows import identity_of, small_run
-from tests.support.large_objects import (
+from tests.support.object_stores.large_objects import (
     DAMAGED,
     WHOLE,
     check_flipped_bits,
     flip_bit,
     large_object,
 )
-from tests.support.object_store import before_every_request, new_lake, object_names
+from tests.support.object_stores.object_store import before_every_request, new_lake, object_names
+from tests.support.runs.example_runs import explained_run
+from tests.support.runs.lake_rows import identity_of, small_run
 
 pytestmark = pytest.mark.usefixtures("object_store")
 

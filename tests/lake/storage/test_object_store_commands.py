@@ -33,9 +33,14 @@ from prunelake.spec import Explanation, Rows, Strategy, SweepSpec
 from prunelake.sweeps.run import run_sweep
 from prunelake.watch.status import record_status
 from tests.cli.test_serve import PRUNELAKE, serving
-from tests.support.lake_rows import small_run
 from tests.support.limits import HANG_S
-from tests.support.object_store import before_every_request, environment, new_lake, object_names
+from tests.support.object_stores.object_store import (
+    before_every_request,
+    environment,
+    new_lake,
+    object_names,
+)
+from tests.support.runs.lake_rows import small_run
 
 
 @pytest.fixture

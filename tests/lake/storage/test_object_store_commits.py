@@ -21,16 +21,16 @@ from prunelake.lake.storage import stores
 from prunelake.lake.storage.objects import ObjectPath
 from prunelake.schema.run_tables import RUN_TABLES
 from tests.support.endurance import repeats
-from tests.support.interruptions import Interrupted
-from tests.support.lake_rows import layer, small_run
+from tests.support.lakes.interruptions import Interrupted
 from tests.support.limits import HANG_S
-from tests.support.object_store import (
+from tests.support.object_stores.object_store import (
     KillBeforeWrite,
     WriteCounter,
     before_every_request,
     new_lake,
     object_names,
 )
+from tests.support.runs.lake_rows import layer, small_run
 
 pytestmark = pytest.mark.usefixtures("object_store")
 
@@ -93,7 +93,7 @@ import os, signal, sys
 from prunelake.lake.commit import write_run
 from prunelake.lake.storage import stores
 from prunelake.lake.storage.objects import parse_object_path
-from tests.support.lake_rows import small_run
+from tests.support.runs.lake_rows import small_run
 request = stores.request
 def send_or_die(scheme, bucket, key, operation, **options):
     if operation == "put" and key.endswith(sys.argv[2]):

@@ -21,10 +21,10 @@ from prunelake.lake.publish import is_current, publish
 from prunelake.lake.sql import views
 from prunelake.lake.storage import stores
 from prunelake.lake.storage.objects import ObjectPath
-from tests.support.fake_gcs import running_gcs
-from tests.support.lake_rows import identity_of, small_run
-from tests.support.large_objects import check_flipped_bits
 from tests.support.limits import HANG_S
+from tests.support.object_stores.fake_gcs import running_gcs
+from tests.support.object_stores.large_objects import check_flipped_bits
+from tests.support.runs.lake_rows import identity_of, small_run
 
 AZURITE = shutil.which("azurite-blob")
 """Azure's emulator: `npm install --global azurite`."""

@@ -22,14 +22,14 @@ from prunelake.lake.maintenance.retention import retire
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.schema.run_tables import RUN_TABLES
 from tests.support.endurance import repeats
-from tests.support.lake_rows import layer, small_analysis, small_run
-from tests.support.simulated_store import (
+from tests.support.object_stores.simulated_store import (
     Died,
     Process,
     SimulatedStore,
     simulated_lake,
     simulated_processes,
 )
+from tests.support.runs.lake_rows import layer, small_analysis, small_run
 
 GRACE = timedelta(seconds=10)
 LAKE = simulated_lake()

@@ -14,15 +14,19 @@ from prunelake.lake.commit import write_run
 from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.maintenance.garbage import collect_garbage
 from prunelake.lake.maintenance.verify import verify_lake
-from tests.support.lake_rows import identity_of, small_run
 from tests.support.limits import HANG_S
-from tests.support.simulated_store import SimulatedStore, simulated_lake, simulated_processes
+from tests.support.object_stores.simulated_store import (
+    SimulatedStore,
+    simulated_lake,
+    simulated_processes,
+)
+from tests.support.runs.lake_rows import identity_of, small_run
 
 SLEEPING_WRITER = """
 import os, pathlib, signal, sys
 from prunelake.lake.commit import write_run
 from prunelake.lake.files import parquet
-from tests.support.lake_rows import small_run
+from tests.support.runs.lake_rows import small_run
 write = parquet.write
 def sleep_before_the_last(lake, table, *arguments):
     if table.name == "runs":

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from prunelake.inference.batches import max_gradient_tokens, max_tokens_in_memory
 from prunelake.models.gpu import memory
 from prunelake.models.gpu.memory import is_device_failure, is_out_of_memory
-from tests.support.tiny_models import LAYER_COUNT, tiny_model
+from tests.support.models.tiny_models import LAYER_COUNT, tiny_model
 
 H100_BYTES = 80 * 2**30
 

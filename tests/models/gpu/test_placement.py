@@ -17,7 +17,7 @@ from prunelake.models.gpu import placement
 from prunelake.models.gpu.placement import gpu_device_map
 from prunelake.models.loading import load_model
 from prunelake.models.sources import resolve_model
-from tests.support.tiny_models import LAYER_COUNT, tiny_model
+from tests.support.models.tiny_models import LAYER_COUNT, tiny_model
 
 ORDER = (3, 0, 4, 1, 2)
 EMBEDDINGS = 97 * 32 * 4

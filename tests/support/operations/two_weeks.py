@@ -23,14 +23,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from prunelake.errors import PruneLakeError
 from prunelake.lake import read as lake_read
 from prunelake.lake.files.paths import SNAPSHOT_FILE
-from tests.support.hub_server import repository_pages
 from tests.support.limits import HANG_S
-from tests.support.operations_guide import free_port
-from tests.support.paths import ROOT
-from tests.support.postgres import Postgres
-from tests.support.services import Services
-from tests.support.shard_ledger import LedgerLine, read_ledger
-from tests.support.two_weeks_files import (
+from tests.support.operations.operations_guide import free_port
+from tests.support.operations.shard_ledger import LedgerLine, read_ledger
+from tests.support.operations.two_weeks_files import (
     BROKEN_MODEL,
     CHECKPOINT_TASKS,
     HUB_MODEL,
@@ -38,6 +34,10 @@ from tests.support.two_weeks_files import (
     write_deployments,
     write_watchlist,
 )
+from tests.support.paths import ROOT
+from tests.support.servers.hub_server import repository_pages
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.services import Services
 
 WORKERS = ("prunelake-gpu@0", "prunelake-gpu@1")
 SERVICES = ("prunelake-server", "prunelake-cpu", *WORKERS, "prunelake-api")

@@ -7,7 +7,7 @@ from typing import Any
 
 from prunelake.identity import content_hash
 from prunelake.spec import SweepSpec
-from tests.support.criteria_runs import Loss, compared_run
+from tests.support.runs.criteria_runs import Loss, compared_run
 
 EXPLAINED = ("comprehensiveness", "sufficiency")
 

@@ -7,7 +7,7 @@ from altair.vegalite.v6.schema.core import Root
 
 from prunelake.api.charts import drawing
 from prunelake.api.charts.vega_lite import Part
-from tests.support.example_runs import metric_rows
+from tests.support.runs.example_runs import metric_rows
 
 LEVELS = metric_rows(
     verdicts={

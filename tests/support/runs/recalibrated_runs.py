@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from prunelake.analysis.example_scores import ExampleScores, OptionScores, build_example_scores
-from tests.support.lake_rows import prediction, rows_of, run_row
+from tests.support.runs.lake_rows import prediction, rows_of, run_row
 
 Array = NDArray[np.float64]
 Rows = list[dict[str, Any]]

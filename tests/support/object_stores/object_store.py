@@ -15,7 +15,7 @@ import pytest
 from prunelake.errors import LakeError
 from prunelake.lake.storage import leases, stores
 from prunelake.lake.storage.objects import ObjectPath
-from tests.support.interruptions import Interrupted
+from tests.support.lakes.interruptions import Interrupted
 
 BUCKET = "lakes"
 

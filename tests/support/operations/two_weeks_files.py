@@ -22,7 +22,7 @@ def write_deployments(folder: Path, day_s: float) -> None:
         if name in intervals:
             deployment["schedules"] = [{"interval": intervals[name], "slug": "simulated"}]
         if name in replaced:
-            deployment["entrypoint"] = f"tests.support.{replaced[name]}.{name}"
+            deployment["entrypoint"] = f"tests.support.operations.{replaced[name]}.{name}"
         for trigger in deployment.get("triggers", ()):
             if "within" in trigger:
                 trigger["within"] = 10  # the least that Prefect accepts

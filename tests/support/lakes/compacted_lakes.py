@@ -17,10 +17,10 @@ from prunelake.lake.sql import views
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.tables import ALL_TABLES
-from tests.support.example_runs import explained_run
-from tests.support.lake_files import stored_manifest
-from tests.support.lake_rows import bound, named_level, small_analysis, small_run
-from tests.support.local_paths import local_path
+from tests.support.lakes.lake_files import stored_manifest
+from tests.support.lakes.local_paths import local_path
+from tests.support.runs.example_runs import explained_run
+from tests.support.runs.lake_rows import bound, named_level, small_analysis, small_run
 
 COMPACTED_TABLES = (*RUN_TABLES, *ANALYSIS_TABLES)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from prunelake.lake.read import read_table
 from prunelake.schema.table import METRIC_KEY
-from tests.support.lake_rows import attribution, deletion, example, prediction, run_row
+from tests.support.runs.lake_rows import attribution, deletion, example, prediction, run_row
 
 RUN = run_row("run", levels=[0, 1, 2])
 R = str(RUN["run_id"])

@@ -6,8 +6,8 @@ from typing import Any
 from prunelake.identity import RunIdentity
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.spec import Explanation, Look, SequentialDesign, Strategy
-from tests.support.drawn_runs import drawn_explanations, drawn_predictions
-from tests.support.lake_rows import example, run_row, write
+from tests.support.runs.drawn_runs import drawn_explanations, drawn_predictions
+from tests.support.runs.lake_rows import example, run_row, write
 
 DESIGN = SequentialDesign(
     margin=0.3,

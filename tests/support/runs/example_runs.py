@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from prunelake.lake.storage.location import Location
-from tests.support import lake_rows
+from tests.support.runs import lake_rows
 
 SCHEMA = {
     "level": pl.Int32(),

@@ -14,7 +14,7 @@ from tempfile import mkdtemp
 import pytest
 
 from tests.support.limits import HANG_S
-from tests.support.operations_guide import free_port
+from tests.support.operations.operations_guide import free_port
 
 SYSTEM_USER = "nobody"
 """PostgreSQL refuses to run as root."""

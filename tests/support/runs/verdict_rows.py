@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from prunelake.lake.commit import write_analysis, write_run
-from tests.support.lake_rows import frames, rows_of, run_row, small_analysis
+from tests.support.runs.lake_rows import frames, rows_of, run_row, small_analysis
 
 Row = dict[str, Any]
 

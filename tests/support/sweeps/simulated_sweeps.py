@@ -9,7 +9,7 @@ from prunelake.identity import RunIdentity
 from prunelake.lake.read import has_run
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.spec import SweepSpec
-from tests.support.lake_rows import example, prediction, run_row, write
+from tests.support.runs.lake_rows import example, prediction, run_row, write
 
 POPULATION = 500
 """The rows of the task `opinions`."""

@@ -9,7 +9,7 @@ from scipy.special import stdtrit
 from prunelake.analysis.statistics import paired_t_p_value
 from prunelake.lake.commit import write_analysis, write_run
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
-from tests.support.lake_rows import frames, named_level, run_row, small_analysis
+from tests.support.runs.lake_rows import frames, named_level, run_row, small_analysis
 
 Loss = tuple[float, float] | None
 """The loss of a level and the half width of its 90 % interval; None if it is unknown.

@@ -18,10 +18,8 @@ from prunelake.models.loading import load_model
 from prunelake.models.removal import removed, zero_out
 from prunelake.models.sources import resolve_model
 from prunelake.spec import Unit
-from tests.support.tiny_models import (
-    VOCABULARY,
-)
-from tests.support.tiny_tokenizer import tiny_tokenizer
+from tests.support.models.tiny_models import VOCABULARY
+from tests.support.models.tiny_tokenizer import tiny_tokenizer
 
 Layers = tuple[int, ...]
 NEW_TOKENS = 8

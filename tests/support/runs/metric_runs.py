@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from prunelake.lake.commit import write_analysis, write_run
-from tests.support.lake_rows import frames, run_row, small_analysis
+from tests.support.runs.lake_rows import frames, run_row, small_analysis
 
 Values = Mapping[tuple[str, str], Mapping[int, float | None]]
 

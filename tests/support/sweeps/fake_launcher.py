@@ -17,7 +17,7 @@ from prunelake.watch.launcher import AttemptOutcome
 from prunelake.watch.round_lines import RoundLine
 from prunelake.watch.rounds import WatchRound
 from prunelake.watch.watchlist import Watchlist, read_watchlist
-from tests.support.lake_rows import frames, run_row
+from tests.support.runs.lake_rows import frames, run_row
 
 WATCHLIST_DEFAULTS = {"tasks": ["opinions"], "rows": {"first": 4}, "explain": None, "settle_s": 0}
 

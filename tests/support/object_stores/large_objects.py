@@ -10,7 +10,7 @@ from prunelake.lake.files import manifests, verified
 from prunelake.lake.sql import views
 from prunelake.lake.storage import duckdb_filesystem
 from prunelake.lake.storage.objects import ObjectPath
-from tests.support.lake_rows import identity_of, small_run
+from tests.support.runs.lake_rows import identity_of, small_run
 
 BLOCK_BYTES = 512
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from prunelake.analysis.analyse import analyse
 from prunelake.lake.publish import publish
-from tests.support import lake_rows
-from tests.support.example_runs import explained_run, judged_run, published_run
+from tests.support.runs import lake_rows
+from tests.support.runs.example_runs import explained_run, judged_run, published_run
 
 ONE_METHOD = {("kernel_shap", "delete_text"): 0.5}
 TWO_METHODS = {("kernel_shap", "delete_text"): 0.5, ("lime", "delete_text"): 0.25}

@@ -34,8 +34,8 @@ from prunelake.watch.round_lines import RoundLine
 from prunelake.watch.rounds import WatchRound
 from prunelake.watch.watchlist import read_watchlist
 from tests.support.limits import HANG_S
+from tests.support.operations.prefect_commands import run_prefect
 from tests.support.paths import ROOT
-from tests.support.prefect_commands import run_prefect
 
 PAGE = (ROOT / "docs/operations.md").read_text("utf-8")
 SMALL_SWEEP = (

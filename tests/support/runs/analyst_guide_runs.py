@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.support.lake_rows import (
+from tests.support.paths import ROOT
+from tests.support.runs.lake_rows import (
     attribution,
     bound,
     deletion,
@@ -15,7 +16,6 @@ from tests.support.lake_rows import (
     run_row,
     write,
 )
-from tests.support.paths import ROOT
 
 GUIDE = (ROOT / "docs" / "analyst.md").read_text(encoding="utf-8")
 QUESTIONS = {
