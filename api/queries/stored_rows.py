@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from prunelake.lake.snapshot_file import MATERIALISED_VIEWS
+from prunelake.lake.snapshot_file import EXPLANATION_VIEWS, MATERIALISED_VIEWS
 from prunelake.lake.sql.bound_query import BoundQuery
 
 from .snapshot import Snapshot
@@ -42,7 +42,9 @@ class StoredPage:
 def stored_page(page: RowPage) -> StoredPage | None:
     """The page, if it shows one run of a view whose rows a snapshot stores."""
     runs = [f.values for f in page.filters if (f.column, f.suffix) == ("run_id", "")]
-    if page.view.name not in MATERIALISED_VIEWS or [len(values) for values in runs] != [1]:
+    if page.view.name not in MATERIALISED_VIEWS or page.view.name in EXPLANATION_VIEWS:
+        return None
+    if [len(values) for values in runs] != [1]:
         return None
     if any(f.is_of_run for f in page.filters):
         return None

@@ -27,11 +27,17 @@ from prunelake.schema.tables import TABLE_GROUPS
 DUCKDB_STORAGE_VERSION = "v1.4.0"
 """The oldest DuckDB that can open a snapshot: an analyst's DuckDB may be older than this one."""
 
-VIEWS_BY_RUN = ("correlations", "metrics", "deltas", "headline_keys")
+EXPLANATION_VIEWS = ("attribution_ranks", "example_agreement")
+"""Stored views with a row for each explanation, too many to be kept in memory."""
+
+VIEWS_BY_RUN = (*EXPLANATION_VIEWS, "correlations", "metrics", "deltas", "headline_keys")
 """Views whose rows of a run depend on no other run: a later snapshot keeps these rows."""
 
 MATERIALISED_VIEWS = (*VIEWS_BY_RUN, "verdicts", "headline_metrics")
 """Frequent or slow views: a snapshot stores their rows as the table `stored.<view>`."""
+
+VIEWS_OF_ANALYSES = {"level_overlaps": "lake.overlap_matrix"}
+"""Views whose rows every analysis has stored, with the tables that have them."""
 
 SNAPSHOT_COMMENT = (
     "one row about this file: snapshot_id is the hash of its runs, analyses and profiles, format "
@@ -93,6 +99,8 @@ def write_snapshot(
                 snapshot.execute(f"create table lake.{table.name} as {rows}")
                 grain = sql_literal(table.grain)
                 snapshot.execute(f"comment on table lake.{table.name} is {grain}")
+        for view, table_name in VIEWS_OF_ANALYSES.items():
+            _read_instead(snapshot, view, table_name)
         for view in MATERIALISED_VIEWS:
             _materialise(snapshot, view)
         snapshot.execute(
@@ -227,18 +235,26 @@ def _materialise(snapshot: Connection, view: str, run_ids: set[str] | None = Non
 
     With `run_ids` only the rows of these runs are replaced.
     """
-    comments = "select comment from duckdb_views() where schema_name = 'main' and view_name = ?"
-    ((comment,),) = snapshot.execute(comments, [view]).fetchall()
-    columns = ", ".join(snapshot.sql(f"from {view}").columns)
+    # The rows of attribution_ranks come in the order of the runs, and their lists are slow to sort.
+    order = "" if view == "attribution_ranks" else "order by all"
     if run_ids is None:
-        snapshot.execute(f"create or replace table stored.{view} as from {view} order by all")
+        snapshot.execute(f"create or replace table stored.{view} as from {view} {order}")
     elif run_ids:
         of_runs = f"where run_id in {sql_literal(sorted(run_ids))}"
         snapshot.execute(f"delete from stored.{view} {of_runs}")
-        snapshot.execute(f"insert into stored.{view} from {view} {of_runs} order by all")
-    snapshot.execute(f"create or replace view {view} as select {columns} from stored.{view}")
-    for relation in (f"table stored.{view}", f"view {view}"):
-        snapshot.execute(f"comment on {relation} is {sql_literal(comment)}")
+        snapshot.execute(f"insert into stored.{view} from {view} {of_runs} {order}")
+    comment = _read_instead(snapshot, view, f"stored.{view}")
+    snapshot.execute(f"comment on table stored.{view} is {sql_literal(comment)}")
+
+
+def _read_instead(snapshot: Connection, view: str, table: str) -> str:
+    """Let a view read a table that has its columns; its comment stays, and is returned."""
+    comments = "select comment from duckdb_views() where schema_name = 'main' and view_name = ?"
+    ((comment,),) = snapshot.execute(comments, [view]).fetchall()
+    columns = ", ".join(snapshot.sql(f"from {view}").columns)
+    snapshot.execute(f"create or replace view {view} as select {columns} from {table}")
+    snapshot.execute(f"comment on view {view} is {sql_literal(comment)}")
+    return str(comment)
 
 
 def _restore_view(snapshot: Connection, view: str) -> None:

@@ -25,6 +25,7 @@ VIEWS = {
     "agreement",
     "aopc",
     "attribution_pairs",
+    "attribution_ranks",
     "attributions",
     "bounds",
     "paired_texts",
