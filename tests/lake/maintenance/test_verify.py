@@ -14,6 +14,7 @@ from prunelake.lake.files.findings import Finding, FindingKind
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
+from tests.support.endurance import repeats
 from tests.support.lakes.compacted_lakes import TABLES_WITH_ROWS
 from tests.support.lakes.lake_files import (
     data_file_of,
@@ -100,7 +101,7 @@ def test_a_missing_file_is_found(lake: Path, table: str) -> None:
 def test_a_change_to_any_byte_of_a_manifest_is_found(lake: Path, table: str) -> None:
     path = manifest_of(lake, RUN_ID, table)
     content = path.read_bytes()
-    for position in range(0, len(content), len(content) // 30):
+    for position in range(0, len(content), len(content) // repeats(10, 30)):
         flip_byte(path, position)
         assert path in {damage.file for damage in find_damage(lake)}, position
         path.write_bytes(content)
