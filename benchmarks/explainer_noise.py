@@ -15,18 +15,18 @@ from pathlib import Path
 
 import polars as pl
 
-from prunelake.api.charts.drawing import (
+from prunelake.api.charts.drawing.formats import png
+from prunelake.api.charts.drawing.house_style import (
     BLUE,
     GREEN,
     GREY,
     ORANGE,
     VERMILION,
     WIDTH,
-    png,
     vega_lite,
     with_house_style,
 )
-from prunelake.api.charts.vega_lite import Part, field
+from prunelake.api.charts.drawing.vega_lite import Part, field
 from prunelake.lake.sql.views import query
 
 AREAS = """

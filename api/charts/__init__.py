@@ -1,1 +1,1 @@
-"""Charts: one file for each drawing."""
+"""Charts: one file for each; `drawing` has the parts that they share."""

@@ -7,9 +7,9 @@ from math import dist
 import polars as pl
 
 from ..findings.wording import interval, label, number
-from .axis_titles import axis_title
-from .drawing import BLUE, GREY, INK, VERMILION, WIDTH, with_house_style
-from .vega_lite import Part, field
+from .drawing.axis_titles import axis_title
+from .drawing.house_style import BLUE, GREY, INK, VERMILION, WIDTH, with_house_style
+from .drawing.vega_lite import Part, field
 
 LABEL_OFFSETS = ((0, 11), (0, -11), (11, 0), (-11, 0), (9, 9), (-9, 9), (9, -9), (-9, -9))
 """Offsets in px (right, up) from a point to the middle of its label, in order of preference."""

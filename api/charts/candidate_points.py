@@ -7,9 +7,19 @@ from prunelake.schema.verdicts import Verdict
 
 from ..findings.level_names import LevelNames
 from ..findings.wording import from_to, label, listed, number, percent
-from .axis_titles import axis_title, capitalised_label
-from .drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILION, WIDTH, with_house_style
-from .vega_lite import Part, field
+from .drawing.axis_titles import axis_title, capitalised_label
+from .drawing.house_style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    WIDTH,
+    with_house_style,
+)
+from .drawing.vega_lite import Part, field
 
 COLOURS = (VERMILION, BLUE, GREEN, PURPLE, ORANGE)
 SHAPES = ("circle", "diamond", "triangle-up", "cross", "triangle-down", "triangle-right")

@@ -17,12 +17,13 @@ from ..findings.selection import Selection
 from ..findings.wording import label
 from ..queries import charts, comparisons, run_metrics
 from .accuracy_path import path_chart
-from .axis_titles import count_parts
 from .candidate_points import candidate_path_chart, candidate_size_chart
 from .correlation_matrix import matrix_chart
 from .correlations import correlations_chart
 from .cost import cost_chart
 from .deltas import deltas_chart
+from .drawing.axis_titles import count_parts
+from .drawing.vega_lite import Part
 from .flips import flips_chart
 from .importance import chart_of_importance
 from .levels import CONFIDENCE_PANELS, EXPLANATION_PANELS, levels_chart
@@ -30,7 +31,6 @@ from .overlap import overlap_chart
 from .pareto import pareto_chart
 from .recalibration import recalibration_chart
 from .reliability import reliability_chart
-from .vega_lite import Part
 from .verdict_map import verdict_map
 
 CORRELATED_METRICS = (*JUDGED_METRICS[1:], "mean_confidence", "overlap_10")

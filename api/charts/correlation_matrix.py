@@ -3,8 +3,8 @@
 import polars as pl
 
 from ..findings.wording import interval, label, listed, number
-from .drawing import DIVERGING, GREY, INK, WIDTH, with_house_style
-from .vega_lite import Part, field
+from .drawing.house_style import DIVERGING, GREY, INK, WIDTH, with_house_style
+from .drawing.vega_lite import Part, field
 
 MAX_NAMED_METRICS = 3
 """The most metrics that a title names."""

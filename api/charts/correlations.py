@@ -3,8 +3,8 @@
 import polars as pl
 
 from ..findings.wording import label, listed, number
-from .drawing import BLUE, GREY, VERMILION, WIDTH, rule_data, with_house_style
-from .vega_lite import Part, field
+from .drawing.house_style import BLUE, GREY, VERMILION, WIDTH, rule_data, with_house_style
+from .drawing.vega_lite import Part, field
 
 MAX_NAMED_METRICS = 3
 """The most metrics that a title names for each scope."""

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from ..findings.wording import interval, number, percent
-from .drawing import (
+from .drawing.house_style import (
     BLUE,
     GREEN,
     GREY,
@@ -17,7 +17,7 @@ from .drawing import (
     rule_data,
     with_house_style,
 )
-from .vega_lite import Part, field
+from .drawing.vega_lite import Part, field
 
 SPEEDS = {"decoding": "decode_speedup", "prefill": "prefill_speedup"}
 SHARES = {"weights": "weight_share", "KV cache": "kv_share", "peak memory": "memory_share"}

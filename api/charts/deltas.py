@@ -9,11 +9,11 @@ from prunelake.schema.metrics import METRIC_DEFINITIONS
 from ..findings.changes import change_clause, sample_sizes, verdict_clause
 from ..findings.level_names import LevelNames
 from ..findings.level_rows import is_published
-from .axis_titles import capitalised_label
-from .drawing import FAINT, GREY, INK, WIDTH, rule_data, with_house_style
-from .level_axis import level_axis
-from .vega_lite import Part, field
-from .verdict_style import VERDICT_STYLES, by_severity, legend_label
+from .drawing.axis_titles import capitalised_label
+from .drawing.house_style import FAINT, GREY, INK, WIDTH, rule_data, with_house_style
+from .drawing.level_axis import level_axis
+from .drawing.vega_lite import Part, field
+from .drawing.verdict_style import VERDICT_STYLES, by_severity, legend_label
 
 HEIGHT = 150
 SIDE = 18  # px above and below the points, for the names of the sides

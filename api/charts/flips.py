@@ -6,9 +6,9 @@ import polars as pl
 
 from ..findings.level_names import REMOVALS, LevelNames
 from ..findings.wording import number, percent
-from .drawing import BLUE, GREY, INK, SKY, VERMILION, WIDTH, with_house_style
-from .level_axis import candidate_axis
-from .vega_lite import Part, field
+from .drawing.house_style import BLUE, GREY, INK, SKY, VERMILION, WIDTH, with_house_style
+from .drawing.level_axis import candidate_axis
+from .drawing.vega_lite import Part, field
 
 KINDS = {
     "harmful": "harmful: right before, wrong now",

@@ -6,8 +6,8 @@ from typing import Any
 import polars as pl
 
 from ..findings.wording import percent
-from .drawing import GREY, INK, SEQUENTIAL, VERMILION, with_house_style
-from .vega_lite import Part, field
+from .drawing.house_style import GREY, INK, SEQUENTIAL, VERMILION, with_house_style
+from .drawing.vega_lite import Part, field
 
 EXPERT_WIDTH = 480
 """px for the experts of a block."""

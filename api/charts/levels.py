@@ -9,8 +9,8 @@ from ..findings.changes import change_clause, sample_sizes
 from ..findings.level_names import LevelNames
 from ..findings.level_rows import default_level, is_published
 from ..findings.sentences import accuracy_clause, metric_clause
-from .axis_titles import axis_title, capitalised_label
-from .drawing import (
+from .drawing.axis_titles import axis_title, capitalised_label
+from .drawing.house_style import (
     BLUE,
     GREEN,
     GREY,
@@ -20,8 +20,8 @@ from .drawing import (
     rule_data,
     with_house_style,
 )
-from .level_axis import baseline_and_candidates, level_axis
-from .vega_lite import Part, field
+from .drawing.level_axis import baseline_and_candidates, level_axis
+from .drawing.vega_lite import Part, field
 
 CONFIDENCE_PANELS = ("accuracy", "ece", "nll", "flip_rate")
 EXPLANATION_PANELS = ("accuracy", "comprehensiveness", "sufficiency", "overlap_10")

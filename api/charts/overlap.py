@@ -4,9 +4,9 @@ import polars as pl
 
 from ..findings.level_names import REMOVALS, LevelNames
 from ..findings.wording import number, percent
-from .drawing import INK, SEQUENTIAL, WIDTH, with_house_style
-from .level_axis import candidate_axis
-from .vega_lite import Part, field
+from .drawing.house_style import INK, SEQUENTIAL, WIDTH, with_house_style
+from .drawing.level_axis import candidate_axis
+from .drawing.vega_lite import Part, field
 
 SMALLEST_WITH_NUMBER = 15  # px of a cell
 ROW_LABEL = 84  # px of a candidate's label beside its row

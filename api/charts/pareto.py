@@ -15,9 +15,18 @@ from ..findings.wording import (
     percent,
     removed_modules,
 )
-from .axis_titles import axis_title, capitalised_label
-from .drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, WIDTH, with_house_style
-from .vega_lite import Part, field
+from .drawing.axis_titles import axis_title, capitalised_label
+from .drawing.house_style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    WIDTH,
+    with_house_style,
+)
+from .drawing.vega_lite import Part, field
 
 # Four colours and five shapes give twenty different pairs.
 COLOURS = [BLUE, GREEN, PURPLE, ORANGE]

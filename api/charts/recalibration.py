@@ -8,10 +8,10 @@ from prunelake.schema.calibrators import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
 
 from ..findings.level_names import REMOVALS, LevelNames
 from ..findings.wording import label, number
-from .axis_titles import axis_title, capitalised_label
-from .drawing import BLUE, FAINT, GREY, INK, WIDTH, rule_data, with_house_style
-from .level_axis import level_axis
-from .vega_lite import Part, field
+from .drawing.axis_titles import axis_title, capitalised_label
+from .drawing.house_style import BLUE, FAINT, GREY, INK, WIDTH, rule_data, with_house_style
+from .drawing.level_axis import level_axis
+from .drawing.vega_lite import Part, field
 
 HEIGHT = 110
 

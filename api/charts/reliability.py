@@ -7,8 +7,8 @@ import polars as pl
 
 from ..findings.level_names import REMOVALS, LevelNames
 from ..findings.wording import signed
-from .drawing import BLUE, GREY, VERMILION, WIDTH, with_house_style
-from .vega_lite import Part, field
+from .drawing.house_style import BLUE, GREY, VERMILION, WIDTH, with_house_style
+from .drawing.vega_lite import Part, field
 
 
 def reliability_chart(reliability: pl.DataFrame, level: int, names: LevelNames = REMOVALS) -> Part:

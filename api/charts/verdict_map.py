@@ -19,11 +19,11 @@ from ..findings.level_rows import (
 from ..findings.sentences import accuracy_clause
 from ..findings.verdict_labels import VERDICT_LABELS
 from ..findings.wording import label, listed
-from .axis_titles import capitalised_label
-from .drawing import INK, ON_COLOUR, WIDTH, with_house_style
-from .level_axis import candidate_axis, candidate_axis_height
-from .vega_lite import Part, field
-from .verdict_style import VERDICT_STYLES, by_severity, legend_label
+from .drawing.axis_titles import capitalised_label
+from .drawing.house_style import INK, ON_COLOUR, WIDTH, with_house_style
+from .drawing.level_axis import candidate_axis, candidate_axis_height
+from .drawing.vega_lite import Part, field
+from .drawing.verdict_style import VERDICT_STYLES, by_severity, legend_label
 
 MAX_NAMED_METRICS = 4
 """The most metrics that the title names."""

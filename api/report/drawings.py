@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 from prunelake.schema.row_formats import to_json
 
-from ..charts import drawing
-from ..charts.drawing import DARK, DIVERGING, SEQUENTIAL
-from ..charts.pictures import POOL
-from ..charts.vega_lite import Part
+from ..charts.drawing import house_style
+from ..charts.drawing.house_style import DARK, DIVERGING, SEQUENTIAL
+from ..charts.drawing.pictures import POOL
+from ..charts.drawing.vega_lite import Part
 
 MAX_GROWTH = 1.2
 """The factor by which a chart may grow; equal for all charts, so that letters have one size."""
@@ -37,9 +37,9 @@ class Drawings:
 
     def figure(self, chart: Part, caption: str) -> str:
         """A figure with a place for the chart; screen readers read its caption and title."""
-        spec = to_json(drawing.vega_lite(chart))
+        spec = to_json(house_style.vega_lite(chart))
         self._pictures.append(POOL.submit(spec, "svg"))
-        self._names.append(f"{caption} {drawing.title(chart)}")
+        self._names.append(f"{caption} {house_style.title(chart)}")
         place = _place(len(self._pictures) - 1)
         return (
             f'<figure><div class="card">{place}</div>'

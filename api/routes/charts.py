@@ -11,9 +11,9 @@ from pydantic import BaseModel, Field
 
 from prunelake.errors import InvalidRequest, NotFound
 
-from ..charts import drawing, pictures
 from ..charts.catalog import CHARTS, ChartDefinition, usermeta
-from ..charts.drawing import ChartFormat
+from ..charts.drawing import formats, house_style, pictures
+from ..charts.drawing.formats import ChartFormat
 from ..findings.selection import load_selection
 from ..http.problems import ERROR_RESPONSES
 from ..queries.snapshot import Snapshot
@@ -149,14 +149,14 @@ def _answer(
     def spec() -> dict[str, Any]:
         query = definition.query(selection)
         chart = definition.chart(snapshot.kept_rows(query), selection)
-        drawn = drawing.vega_lite(chart, asked.theme.value)
+        drawn = house_style.vega_lite(chart, asked.theme.value)
         return drawn | {"usermeta": usermeta(query, snapshot.id)}
 
     # Other parameters do not change the chart.
     taken = (getattr(selection, name) for name in definition.takes)
     key = (definition.name, selection.run_id, asked.theme, *taken)
     kept: dict[str, Any] = snapshot.kept_results.get(key, spec)
-    return drawing.encode_chart(kept, format if format is ChartFormat.html else ChartFormat.json)
+    return formats.encode_chart(kept, format if format is ChartFormat.html else ChartFormat.json)
 
 
 def _headers(format: ChartFormat) -> dict[str, str]:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from ..charts import runtime
+from ..charts.drawing import runtime
 
 PAGE_FOLDER = Path(__file__).parents[1] / "page"
 

@@ -24,7 +24,7 @@ def serve(
 
     from prunelake.analysis.analyse import analyse
     from prunelake.api.app import create_app
-    from prunelake.api.charts.pictures import POOL
+    from prunelake.api.charts.drawing.pictures import POOL
     from prunelake.api.http.protocol import JsonErrorProtocol
     from prunelake.api.http.security import is_loopback
     from prunelake.api.settings import ApiSettings

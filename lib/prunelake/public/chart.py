@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunelake.api.charts import drawing
 from prunelake.api.charts.catalog import CHARTS
-from prunelake.api.charts.vega_lite import Part
+from prunelake.api.charts.drawing import formats, house_style
+from prunelake.api.charts.drawing.vega_lite import Part
 from prunelake.api.findings.selection import SelectionRequest, select_with_levels
 from prunelake.errors import InvalidRequest, NotFound, one_line
 from prunelake.lake.sql import views
@@ -31,12 +31,12 @@ class RunChart:
         # Importing altair takes longer than drawing.
         from altair import Chart
 
-        return Chart.from_dict(drawing.vega_lite(self.drawn))
+        return Chart.from_dict(house_style.vega_lite(self.drawn))
 
     @property
     def title(self) -> str:
         """The finding that the chart states, with the numbers of examples."""
-        return drawing.title(self.drawn)
+        return house_style.title(self.drawn)
 
     def __repr__(self) -> str:
         return f"RunChart({self.title})"
@@ -48,18 +48,18 @@ class RunChart:
             InvalidRequest: another suffix, or the file cannot be written.
         """
         path = Path(path)
-        suffixes = [f".{format}" for format in drawing.ChartFormat]
+        suffixes = [f".{format}" for format in formats.ChartFormat]
         if path.suffix not in suffixes:
             raise InvalidRequest(f"{path}: end the name in {', '.join(suffixes)}", suffixes)
-        spec = drawing.vega_lite(self.drawn)
+        spec = house_style.vega_lite(self.drawn)
         try:
-            path.write_bytes(drawing.encode_chart(spec, drawing.ChartFormat(path.suffix[1:])))
+            path.write_bytes(formats.encode_chart(spec, formats.ChartFormat(path.suffix[1:])))
         except OSError as error:
             raise InvalidRequest(f"{path} cannot be written ({one_line(error)})") from error
 
     def _repr_png_(self) -> tuple[bytes, dict[str, Any]]:
         """The picture, and the width at which a notebook shows it."""
-        picture = drawing.png(drawing.vega_lite(self.drawn), PIXELS_PER_PX)
+        picture = formats.png(house_style.vega_lite(self.drawn), PIXELS_PER_PX)
         width = int.from_bytes(picture[16:20], "big")  # a field of the PNG header
         return picture, {"width": width // PIXELS_PER_PX}
 

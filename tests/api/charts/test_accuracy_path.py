@@ -6,9 +6,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from prunelake.api.charts import drawing
 from prunelake.api.charts.accuracy_path import LABEL_SPACING_PX, path_chart
-from prunelake.api.charts.vega_lite import Part
+from prunelake.api.charts.drawing import house_style
+from prunelake.api.charts.drawing.vega_lite import Part
 from prunelake.api.queries import charts
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection
@@ -131,7 +131,7 @@ def test_the_numbers_equal_those_of_the_views(
 )  # fmt: skip
 def test_the_title_has_the_correlation_and_its_interval(columns: Any, title: str) -> None:
     rows = FALLING.with_columns(**{name: pl.lit(value) for name, value in columns.items()})
-    assert drawing.title(path_chart(rows, "ece", 2)).startswith(f"{title} (numbers: levels")
+    assert house_style.title(path_chart(rows, "ece", 2)).startswith(f"{title} (numbers: levels")
 
 
 @pytest.mark.parametrize(
@@ -163,11 +163,11 @@ def test_published_values_have_no_crosses() -> None:
     chart = path_chart(path([0.75, 0.5, 0.25], [0.1, 0.2, 0.3], reach=None), "ece", 2)
     layers = spec(chart)["layer"]
     assert "rule" not in {layer["mark"]["type"] for layer in layers}
-    assert drawing.title(chart).endswith("published without examples: no intervals)")
+    assert house_style.title(chart).endswith("published without examples: no intervals)")
 
 
 def test_a_metric_of_explanations_names_both_counts() -> None:
-    title = drawing.title(path_chart(FALLING.with_columns(n=10), "sufficiency", 2))
+    title = house_style.title(path_chart(FALLING.with_columns(n=10), "sufficiency", 2))
     assert title.endswith("crosses: 95 % intervals; n = 80, explained: n = 10)")
 
 
@@ -178,7 +178,7 @@ def test_labels_leave_room_for_one_another(step: float) -> None:
     layers = spec(chart)["layer"]
     (encoding,) = (part["encoding"] for part in layers if part["mark"]["type"] == "line")
     x, y = (encoding[axis]["scale"]["domain"] for axis in "xy")
-    px = [drawing.WIDTH / (high - low) for low, high in (x, y)]
+    px = [house_style.WIDTH / (high - low) for low, high in (x, y)]
     labels = rows_with(chart, "label_x")
     assert labels[0]["level"] == 0
     assert len(labels) == 16 if step == 0.05 else 1 <= len(labels) < 16

@@ -2,7 +2,7 @@
 
 import pytest
 
-from prunelake.api.charts.axis_titles import count_parts
+from prunelake.api.charts.drawing.axis_titles import count_parts
 from prunelake.api.charts.levels import levels_chart
 from tests.support.api.chart_rows import LEVELS, spec
 

@@ -6,10 +6,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from prunelake.api.charts import drawing
 from prunelake.api.charts.candidate_points import candidate_size_chart
 from prunelake.api.charts.catalog import CHARTS
-from prunelake.api.charts.level_axis import candidate_axis, level_axis, wrapped
+from prunelake.api.charts.drawing import formats, house_style
+from prunelake.api.charts.drawing.level_axis import candidate_axis, level_axis, wrapped
 from prunelake.api.charts.levels import levels_chart
 from prunelake.api.findings.level_names import LevelNames
 from prunelake.api.findings.selection import SelectionRequest, select_with_levels
@@ -58,15 +58,15 @@ def test_a_chart_of_candidates_names_them_and_joins_none(name: str, connection: 
             CHARTS[name].chart(rows, selection)
         return
     chart = CHARTS[name].chart(rows, selection)
-    spec = drawing.vega_lite(chart)
+    spec = house_style.vega_lite(chart)
     # The line of a reliability chart is the diagonal.
     assert marks(spec).count("line") == (name == "reliability")
     assert "area" not in marks(spec)
-    picture = drawing.svg(spec)
+    picture = formats.svg(spec)
     assert ">int8<" in picture
     assert "pruned" not in picture
     assert "removed" not in picture
-    assert "level" not in drawing.title(chart)
+    assert "level" not in house_style.title(chart)
 
 
 def test_a_panel_of_candidates_has_a_place_for_each_and_marks_the_baseline() -> None:
@@ -120,14 +120,14 @@ def test_the_smallest_candidate_that_keeps_accuracy_is_named() -> None:
         (2, 100, "accuracy", 0.4, "visible degradation"),
         (1, 200, "ece", 0.2, "hidden degradation"),
     )
-    title = drawing.title(candidate_size_chart(rows, "ece", NAMES))
+    title = house_style.title(candidate_size_chart(rows, "ece", NAMES))
     assert title == (
         "The smallest candidate that keeps accuracy is int8, with 50\N{NO-BREAK SPACE}% of the "
         "baseline's weights, but its ECE is worse (axes need not start at 0; "
         "left is smaller, up is better)"
     )
     unknown = sizes((0, 400, "accuracy", 0.5, None), (1, None, "accuracy", 0.5, "equivalent"))
-    assert drawing.title(candidate_size_chart(unknown, "ece", NAMES)) == (
+    assert house_style.title(candidate_size_chart(unknown, "ece", NAMES)) == (
         "No candidate with a known size is shown to keep accuracy (axes need not start at 0; "
         "left is smaller, up is better "
         "size unknown: int8)"

@@ -12,11 +12,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from prunelake.analysis.analyse import analyse
-from prunelake.api.charts import drawing
 from prunelake.api.charts.catalog import CHARTS
-from prunelake.api.charts.drawing import ChartFormat, Theme
-from prunelake.api.charts.drawing import encode_chart as in_format
-from prunelake.api.charts.vega_lite import Part
+from prunelake.api.charts.drawing import formats, house_style
+from prunelake.api.charts.drawing.formats import ChartFormat
+from prunelake.api.charts.drawing.formats import encode_chart as in_format
+from prunelake.api.charts.drawing.house_style import Theme
+from prunelake.api.charts.drawing.vega_lite import Part
 from prunelake.api.findings.selection import (
     RunChoices,
     Selection,
@@ -93,10 +94,10 @@ class Drawing:
         return CHARTS[name].chart(self.rows(name, of), of)
 
     def _spec(self, name: str, theme: Theme = "light", **given: Any) -> dict[str, Any]:
-        return drawing.vega_lite(self.chart(name, **given), theme)
+        return house_style.vega_lite(self.chart(name, **given), theme)
 
     def _picture(self, name: str, theme: Theme) -> ElementTree.Element:
-        return ElementTree.fromstring(drawing.svg(self.spec(name, theme)))
+        return ElementTree.fromstring(formats.svg(self.spec(name, theme)))
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +144,7 @@ def test_a_published_table_has_the_charts_of_its_values(name: str, drawn: Drawin
         with pytest.raises(NothingToShow, match=drawn.subject(strategy="").run_id):
             drawn.spec(name, strategy="")
     else:
-        ElementTree.fromstring(drawing.svg(drawn.spec(name, strategy="")))
+        ElementTree.fromstring(formats.svg(drawn.spec(name, strategy="")))
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -155,9 +156,9 @@ def test_a_chart_is_as_wide_as_a_phone(name: str, drawn: Drawing) -> None:
 def test_dark_paper_has_the_dark_twin_of_every_colour(name: str, drawn: Drawing) -> None:
     light, dark = colours(drawn.spec(name, "light")), colours(drawn.spec(name, "dark"))
     assert "white" in light
-    assert light <= drawing.DARK.keys()
-    assert dark == {drawing.DARK[colour] for colour in light}
-    assert not dark & {colour for colour, twin in drawing.DARK.items() if colour != twin}
+    assert light <= house_style.DARK.keys()
+    assert dark == {house_style.DARK[colour] for colour in light}
+    assert not dark & {colour for colour, twin in house_style.DARK.items() if colour != twin}
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -166,7 +167,9 @@ def test_no_text_is_left_in_the_black_of_vega(name: str, theme: Theme, drawn: Dr
     texts = drawn.picture(name, theme).iter("{http://www.w3.org/2000/svg}text")
     fills = {text.attrib["fill"] for text in texts}
     assert fills
-    assert fills <= (drawing.DARK.keys() if theme == "light" else set(drawing.DARK.values()))
+    assert fills <= (
+        house_style.DARK.keys() if theme == "light" else set(house_style.DARK.values())
+    )
 
 
 @pytest.mark.parametrize("name", CHARTS)

@@ -5,12 +5,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from prunelake.api.charts import drawing
 from prunelake.api.charts.correlations import correlations_chart
+from prunelake.api.charts.drawing import formats, house_style
+from prunelake.api.charts.drawing.vega_lite import Part
 from prunelake.api.charts.importance import importance_chart
 from prunelake.api.charts.levels import CONFIDENCE_PANELS, EXPLANATION_PANELS, levels_chart
 from prunelake.api.charts.reliability import reliability_chart
-from prunelake.api.charts.vega_lite import Part
 from tests.support.api.chart_rows import CORRELATIONS, LAYERS, LEVELS, RELIABILITY, spec
 
 CHARTS: dict[str, Part] = {
@@ -26,7 +26,7 @@ CHARTS: dict[str, Part] = {
 def test_a_chart_is_valid_and_draws_itself_without_network(name: str) -> None:
     text = json.dumps(spec(CHARTS[name]))
     assert '"url"' not in text
-    picture = ElementTree.fromstring(drawing.svg(drawing.vega_lite(CHARTS[name])))
+    picture = ElementTree.fromstring(formats.svg(house_style.vega_lite(CHARTS[name])))
     assert picture.tag.endswith("svg")
     # A phone is 360 to 430 px wide; wider charts would shrink their letters there.
     assert 200 < float(picture.attrib["width"]) < 380
@@ -64,4 +64,4 @@ def test_a_chart_is_valid_and_draws_itself_without_network(name: str) -> None:
     ],
 )
 def test_titles_state_the_finding(name: str, title: str) -> None:
-    assert drawing.title(CHARTS[name]) == title
+    assert house_style.title(CHARTS[name]) == title

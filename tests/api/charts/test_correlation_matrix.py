@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from prunelake.api.charts import drawing
 from prunelake.api.charts.correlation_matrix import matrix_chart
-from prunelake.api.charts.vega_lite import Part
+from prunelake.api.charts.drawing import formats, house_style
+from prunelake.api.charts.drawing.vega_lite import Part
 from prunelake.api.findings.wording import MINUS
 from prunelake.api.queries import comparisons, run_metrics
 from prunelake.lake.sql import views
@@ -31,7 +31,7 @@ def cells_of(chart: Part) -> list[dict[str, Any]]:
 
 
 def width(chart: Part) -> float:
-    return float(ElementTree.fromstring(drawing.svg(drawing.vega_lite(chart))).attrib["width"])
+    return float(ElementTree.fromstring(formats.svg(house_style.vega_lite(chart))).attrib["width"])
 
 
 TWO = matrix(
@@ -96,13 +96,15 @@ def test_cells_whose_interval_includes_0_have_a_dashed_frame() -> None:
 def test_the_title_names_metrics_that_correlate_in_every_task(
     rows: pl.DataFrame, title: str
 ) -> None:
-    assert drawing.title(matrix_chart(rows)).partition(" (small")[0].partition(" (no ")[0] == title
+    assert (
+        house_style.title(matrix_chart(rows)).partition(" (small")[0].partition(" (no ")[0] == title
+    )
 
 
 def test_the_title_names_the_strongest_metrics_and_counts_the_rest() -> None:
     names = ("ece", "nll", "brier", "auroc", "aurc")
     rows = matrix(*(("a", name, 0.9 - i / 10, 0.1, 1.0) for i, name in enumerate(names)))
-    title = drawing.title(matrix_chart(rows))
+    title = house_style.title(matrix_chart(rows))
     assert "with ECE (0.90), NLL (0.80), Brier score (0.70) and 2 more" in title
 
 
@@ -112,7 +114,7 @@ def test_a_task_without_any_correlation_keeps_its_column() -> None:
     assert [(c["task"], c["metric"]) for c in cells_of(chart)] == [("a", "ECE")]
     x = spec(chart)["layer"][0]["encoding"]["x"]
     assert x["scale"]["domain"] == ["a", "b"]
-    assert "in both tasks" in drawing.title(chart)
+    assert "in both tasks" in house_style.title(chart)
 
 
 @pytest.mark.parametrize("task_count", [1, 6, 7, 13])

@@ -4,8 +4,8 @@ from xml.etree import ElementTree
 
 import polars as pl
 
-from prunelake.api.charts import drawing
 from prunelake.api.charts.correlations import correlations_chart
+from prunelake.api.charts.drawing import formats, house_style
 from tests.support.api.chart_rows import CORRELATIONS, data_of, spec
 
 CHART = correlations_chart(CORRELATIONS)
@@ -34,20 +34,20 @@ def test_the_strongest_correlations_are_named_and_the_rest_counted() -> None:
             "level_count": 8,
         }
     )
-    assert drawing.title(correlations_chart(known)).startswith(
+    assert house_style.title(correlations_chart(known)).startswith(
         "Accuracy correlates over 8 levels with NLL (\N{MINUS SIGN}0.90), AUROC of confidence "
         "(0.80), Brier score (\N{MINUS SIGN}0.70) and 1 more ("
     )
     differing = known.with_columns(level_count=pl.Series([8, 7, 8, 8, 8]))
-    assert "over all levels with NLL" in drawing.title(correlations_chart(differing))
+    assert "over all levels with NLL" in house_style.title(correlations_chart(differing))
 
 
 def test_correlations_without_intervals_say_so() -> None:
     untold = CORRELATIONS.filter(scope="all").with_columns(spearman_low=None, spearman_high=None)
     chart = correlations_chart(untold.cast({"spearman_low": pl.Float64}))
-    assert drawing.title(chart) == (
+    assert house_style.title(chart) == (
         "Accuracy correlates over 8 levels with ECE (\N{MINUS SIGN}0.80) and comprehensiveness "
         "(0.70) (no interval is known; levels are nested, not independent draws)"
     )
     assert [layer["mark"]["type"] for layer in spec(chart)["layer"]] == ["rule", "point"]
-    ElementTree.fromstring(drawing.svg(drawing.vega_lite(chart)))
+    ElementTree.fromstring(formats.svg(house_style.vega_lite(chart)))

@@ -5,10 +5,10 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from prunelake.api.charts import drawing
 from prunelake.api.charts.catalog import CHARTS
 from prunelake.api.charts.cost import cost_chart
-from prunelake.api.charts.vega_lite import Part
+from prunelake.api.charts.drawing import formats, house_style
+from prunelake.api.charts.drawing.vega_lite import Part
 from prunelake.api.findings.selection import Selection
 from prunelake.api.queries import charts
 from prunelake.errors import NothingToShow
@@ -57,7 +57,7 @@ def test_the_title_states_the_savings_of_the_level(
         "(bars: least to greatest of 3 repeats batch 2, 100 prompt and 10 new tokens, float32, a "
         "CPU, 1 thread; dotted: as unpruned; axes need not start at 0)"
     )
-    title = drawing.title(cost_chart(costs, level))
+    title = house_style.title(cost_chart(costs, level))
     assert title == f"{found}weights and {left}{NBSP}% of the KV cache {notes}"
 
 
@@ -65,7 +65,7 @@ def test_the_title_states_the_savings_of_the_level(
 def test_for_level_0_or_a_level_without_profile_the_title_describes_the_deepest_level(
     level: int, costs: pl.DataFrame
 ) -> None:
-    assert drawing.title(cost_chart(costs, level)) == drawing.title(cost_chart(costs, 2))
+    assert house_style.title(cost_chart(costs, level)) == house_style.title(cost_chart(costs, 2))
 
 
 def test_speeds_have_their_range_and_memory_its_shares(costs: pl.DataFrame) -> None:
@@ -103,12 +103,13 @@ def test_unknown_costs_are_left_out(costs: pl.DataFrame) -> None:
     nothing = pl.lit(None, pl.Float64)
     partly = costs.with_columns(kv_share=nothing, memory_share=nothing, repeats=pl.lit(1, pl.Int32))
     chart = cost_chart(partly, 2)
-    told = drawing.title(chart)
+    told = house_style.title(chart)
     assert f"with 80{NBSP}% of the weights (batch 2" in told
     memory = panels(chart)[1]
     assert {row["quantity"] for row in memory["layer"][-1]["rows"]} == {"weights"}
     assert (
-        float(ElementTree.fromstring(drawing.svg(drawing.vega_lite(chart))).attrib["width"]) < 380
+        float(ElementTree.fromstring(formats.svg(house_style.vega_lite(chart))).attrib["width"])
+        < 380
     )
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from prunelake.api.charts import drawing
 from prunelake.api.charts.deltas import deltas_chart
-from prunelake.api.charts.verdict_style import legend_label
+from prunelake.api.charts.drawing import house_style
+from prunelake.api.charts.drawing.verdict_style import legend_label
 from prunelake.api.queries import run_metrics
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection
@@ -125,7 +125,7 @@ def test_the_margin_is_shaded_and_both_intervals_are_bars() -> None:
     ],
 )
 def test_the_title_names_the_verdicts_and_their_levels(metric: str, clause: str) -> None:
-    title = drawing.title(deltas_chart(LEVELS, ["accuracy", metric]))
+    title = house_style.title(deltas_chart(LEVELS, ["accuracy", metric]))
     accuracy = "Accuracy is worse at level 4 and equivalent at levels 1 and 2"
     assert title.startswith(f"{accuracy}; {clause} (")
     assert "n = 80" in title
@@ -160,7 +160,7 @@ def test_the_axis_includes_all_intervals_and_margins() -> None:
 
 def test_published_values_change_without_intervals_and_verdicts() -> None:
     rows = metric_rows(None, None, accuracy={0: 0.5, 2: 0.25}, ece={0: 0.125, 2: 0.375})
-    assert drawing.title(deltas_chart(rows, ["accuracy", "ece"])) == (
+    assert house_style.title(deltas_chart(rows, ["accuracy", "ece"])) == (
         "Accuracy goes from 0.50 to 0.25 at level 2; ECE goes from 0.12 to 0.38 at level 2 "
         "(published without examples: no intervals, no verdicts; shaded: within 0.02 of unpruned)"
     )

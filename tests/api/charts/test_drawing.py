@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from prunelake.api.charts.drawing import DARK, DIVERGING, INK, SEQUENTIAL
+from prunelake.api.charts.drawing.house_style import DARK, DIVERGING, INK, SEQUENTIAL
 
 
 def luminance(colour: str) -> float:

@@ -5,10 +5,10 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from prunelake.api.charts import drawing
 from prunelake.api.charts.catalog import CHARTS
+from prunelake.api.charts.drawing import formats, house_style
+from prunelake.api.charts.drawing.vega_lite import Part
 from prunelake.api.charts.flips import KINDS, flips_chart
-from prunelake.api.charts.vega_lite import Part
 from prunelake.api.findings.selection import Selection
 from prunelake.api.queries import charts
 from prunelake.errors import NothingToShow
@@ -65,16 +65,18 @@ def rows_of(chart: Part, column: str) -> list[dict[str, Any]]:
     ],
 )
 def test_the_title_has_the_shares_of_the_level(level: int, title: str) -> None:
-    assert drawing.title(flips_chart(THREE, level)) == title
+    assert house_style.title(flips_chart(THREE, level)) == title
 
 
 def test_for_level_0_the_title_describes_the_deepest_level() -> None:
-    assert drawing.title(flips_chart(THREE, 0)) == drawing.title(flips_chart(THREE, 4))
+    assert house_style.title(flips_chart(THREE, 0)) == house_style.title(flips_chart(THREE, 4))
 
 
 def test_a_level_that_changes_nothing_says_so() -> None:
     unchanged = flips(level_0=(0, 0, 0), level_2=(0, 0, 0))
-    assert drawing.title(flips_chart(unchanged, 2)).startswith("At level 2 no prediction changed (")
+    assert house_style.title(flips_chart(unchanged, 2)).startswith(
+        "At level 2 no prediction changed ("
+    )
 
 
 def test_bars_are_stacked_harmful_first_and_the_line_is_the_interval_of_the_sum() -> None:
@@ -120,9 +122,10 @@ def test_without_an_interval_there_is_no_line() -> None:
     untold = THREE.with_columns(ci_low=None, ci_high=None).cast({"ci_low": pl.Float64})
     chart = flips_chart(untold, 4)
     assert len(spec(chart)["layer"]) == 1
-    assert drawing.title(chart).endswith("5\N{NO-BREAK SPACE}% neutral (n = 200)")
+    assert house_style.title(chart).endswith("5\N{NO-BREAK SPACE}% neutral (n = 200)")
     assert (
-        float(ElementTree.fromstring(drawing.svg(drawing.vega_lite(chart))).attrib["width"]) < 380
+        float(ElementTree.fromstring(formats.svg(house_style.vega_lite(chart))).attrib["width"])
+        < 380
     )
 
 
@@ -179,6 +182,6 @@ def test_an_explained_run_can_be_drawn(tmp_path: Path) -> None:
     with views.connect(tmp_path) as connection:
         rows = charts.flips(run_id).rows(connection)
     # Accuracy falls from 3 of 4 to 2 of 4 at level 2.
-    assert drawing.title(flips_chart(rows, 2)).startswith(
+    assert house_style.title(flips_chart(rows, 2)).startswith(
         f"25{NBSP}% of predictions changed at level 2: 25{NBSP}% harmful ("
     )

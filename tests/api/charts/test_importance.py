@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from prunelake.api.charts import drawing
+from prunelake.api.charts.drawing import formats, house_style
 from prunelake.api.charts.importance import chart_of_importance, importance_chart
 from tests.support.api.chart_rows import LAYERS, data_of, spec
 
@@ -27,7 +27,7 @@ def test_the_strip_shows_the_rank_and_the_removed_layers() -> None:
     assert cells["importance"].to_list() == LAYERS["importance"].to_list()
     assert cells["removed_at"].to_list() == [rank + 1 for rank in LAYERS["rank"]]
     assert cells["is_removed"].to_list() == [rank < 15 for rank in LAYERS["rank"]]
-    assert drawing.title(CHART).startswith("Layer 0 is removed first, layer 17 would be last")
+    assert house_style.title(CHART).startswith("Layer 0 is removed first, layer 17 would be last")
 
 
 @pytest.mark.parametrize(("lowest", "scale"), [(0.01, "log"), (0.0, "linear"), (-1e-9, "linear")])
@@ -35,7 +35,7 @@ def test_importance_has_a_log_scale_if_all_values_are_positive(lowest: float, sc
     layers = pl.DataFrame({"layer": [0, 1], "importance": [lowest, 0.5], "rank": [0, 1]})
     chart = importance_chart(layers, 1)
     assert spec(chart)["layer"][0]["encoding"]["color"]["scale"]["type"] == scale
-    ElementTree.fromstring(drawing.svg(drawing.vega_lite(chart)))
+    ElementTree.fromstring(formats.svg(house_style.vega_lite(chart)))
 
 
 def test_experts_have_a_row_for_each_block() -> None:
@@ -50,7 +50,7 @@ def test_experts_have_a_row_for_each_block() -> None:
     chart = chart_of_importance(layers, run, 1)
     cells = data_of(chart, "block", "expert", "is_removed")
     assert cells.filter("is_removed").rows() == [(0, 0, True), (1, 1, True)]
-    assert drawing.title(chart).startswith(
+    assert house_style.title(chart).startswith(
         "1 of 3 experts of each block go; they have 15\N{NO-BREAK SPACE}% of the importance"
     )
     assert spec(chart_of_importance(LAYERS, {"strategy": "cosine"}, 15)) == spec(CHART)

@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from prunelake.api.charts import drawing
+from prunelake.api.charts.drawing import house_style
+from prunelake.api.charts.drawing.vega_lite import Part
 from prunelake.api.charts.levels import CONFIDENCE_PANELS, levels_chart
-from prunelake.api.charts.vega_lite import Part
 from prunelake.api.findings.wording import label
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from tests.support.api.chart_rows import spec
@@ -40,13 +40,13 @@ def test_any_metric_can_be_drawn_below_accuracy(metric: str) -> None:
     assert ("higher is better" in subtitle) == (better is True)
     assert ("lower is better" in subtitle) == (better is False)
     change = f"; {label(metric)} goes from 0.25 to 0.75 at level 5 ("
-    assert drawing.title(chart).startswith(f"Accuracy is stable at level 1{change}")
+    assert house_style.title(chart).startswith(f"Accuracy is stable at level 1{change}")
 
 
 def test_the_title_of_a_judged_metric_names_its_verdicts() -> None:
     verdicts = VERDICTS | {"nll": {1: "hidden degradation", 2: "visible degradation"}}
     rows = metric_rows(verdicts=verdicts, accuracy=ACCURACY, nll={0: 0.5, 1: 1.0, 2: 2.0, 5: 3.0})
-    assert drawing.title(levels_chart(rows, ["accuracy", "nll"])) == (
+    assert house_style.title(levels_chart(rows, ["accuracy", "nll"])) == (
         "Accuracy is stable at level 1; NLL is worse there (band: 95 % interval; n = 80; "
         "dotted: unpruned; axes need not start at 0)"
     )

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from prunelake.api.charts import drawing
+from prunelake.api.charts.drawing import formats, house_style
 from prunelake.api.charts.levels import CONFIDENCE_PANELS, EXPLANATION_PANELS, levels_chart
 from tests.support.api.chart_rows import LEVELS, data_of, spec
 from tests.support.runs.example_runs import metric_rows
@@ -62,14 +62,14 @@ def test_the_band_is_the_interval(metric: str) -> None:
 def test_published_values_have_no_band_and_say_so() -> None:
     published = metric_rows(None, None, accuracy={0: 0.6, 2: 0.5}, ece={0: 0.1, 2: 0.2})
     chart = levels_chart(published, CONFIDENCE_PANELS)
-    assert drawing.title(chart) == (
+    assert house_style.title(chart) == (
         "Published accuracy is 0.60 unpruned, 0.50 at level 2; ECE 0.10 to 0.20 (published without "
         "examples: no intervals, no verdicts; dotted: unpruned; axes need "
         "not start at 0)"
     )
     marks = {layer["mark"]["type"] for panel in spec(chart)["vconcat"] for layer in panel["layer"]}
     assert "area" not in marks
-    ElementTree.fromstring(drawing.svg(drawing.vega_lite(chart)))
+    ElementTree.fromstring(formats.svg(house_style.vega_lite(chart)))
 
 
 def test_a_panel_without_values_is_left_out() -> None:
@@ -92,5 +92,5 @@ def test_no_axis_makes_noise_look_like_a_collapse() -> None:
 def test_a_run_of_the_unpruned_model_alone_can_be_drawn() -> None:
     alone = metric_rows(accuracy={0: 0.5}, ece={0: 0.1})
     chart = levels_chart(alone, CONFIDENCE_PANELS)
-    assert drawing.title(chart).startswith("Accuracy is 0.50 unpruned; no pruned level")
-    ElementTree.fromstring(drawing.svg(drawing.vega_lite(chart)))
+    assert house_style.title(chart).startswith("Accuracy is 0.50 unpruned; no pruned level")
+    ElementTree.fromstring(formats.svg(house_style.vega_lite(chart)))

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from prunelake.api.charts import drawing
+from prunelake.api.charts.drawing import formats, house_style
 from prunelake.api.charts.overlap import overlap_chart
 from prunelake.api.queries import charts
 from prunelake.lake.sql import views
@@ -39,7 +39,7 @@ def overlaps(levels: int = 3, **columns: Any) -> pl.DataFrame:
 
 
 def test_the_title_is_about_the_deepest_level_and_the_subtitle_about_its_noise() -> None:
-    assert drawing.title(overlap_chart(overlaps())) == (
+    assert house_style.title(overlap_chart(overlaps())) == (
         f"At level 2 the explanation shares 80{NBSP}% of its top 10 tokens with the unpruned "
         f"model's (95 % interval at level 2: 72 to 88{NBSP}%; lime, n = 12; cells: percent; "
         f"the explainer's own noise: two seeds share 50{NBSP}% unpruned and 52{NBSP}% at level 2)"
@@ -47,7 +47,7 @@ def test_the_title_is_about_the_deepest_level_and_the_subtitle_about_its_noise()
 
 
 def test_with_one_seed_the_subtitle_says_that_the_noise_is_unknown() -> None:
-    title = drawing.title(overlap_chart(overlaps(seed_overlap=None)))
+    title = house_style.title(overlap_chart(overlaps(seed_overlap=None)))
     assert title.endswith("one seed: the explainer's own noise is not known)")
 
 
@@ -57,7 +57,7 @@ def test_a_level_without_examples_in_common_with_level_0_is_left_out() -> None:
         | (pl.col("level") == pl.col("other_level"))
     )
     chart = overlap_chart(rows)
-    assert drawing.title(chart).startswith(f"At level 1 the explanation shares 90{NBSP}%")
+    assert house_style.title(chart).startswith(f"At level 1 the explanation shares 90{NBSP}%")
     assert spec(chart)["layer"][0]["encoding"]["x"]["scale"]["domain"] == [0, 1]
 
 
@@ -66,7 +66,7 @@ def test_cells_have_numbers_if_these_fit(levels: int, has_numbers: bool) -> None
     chart = overlap_chart(overlaps(levels))
     texts = [layer for layer in spec(chart)["layer"] if layer["mark"]["type"] == "text"]
     assert bool(texts) == has_numbers
-    picture = ElementTree.fromstring(drawing.svg(drawing.vega_lite(chart)))
+    picture = ElementTree.fromstring(formats.svg(house_style.vega_lite(chart)))
     assert 200 < float(picture.attrib["width"]) < 380
     drawn = [part.strip() for part in picture.itertext()]
     assert ("90" in drawn) == has_numbers

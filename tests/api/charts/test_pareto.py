@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from prunelake.api.charts import drawing
 from prunelake.api.charts.catalog import CHARTS
+from prunelake.api.charts.drawing import formats, house_style
+from prunelake.api.charts.drawing.vega_lite import Part
 from prunelake.api.charts.pareto import pareto_chart
-from prunelake.api.charts.vega_lite import Part
 from prunelake.api.findings.selection import Selection
 from prunelake.api.queries import comparisons
 from prunelake.errors import NothingToShow
@@ -121,7 +121,7 @@ def layers(panel: dict[str, Any], type: str, **mark: Any) -> list[dict[str, Any]
 def test_the_title_names_the_cheapest_level_with_stable_accuracy(
     rows: pl.DataFrame, metric: str, title: str
 ) -> None:
-    assert drawing.title(pareto_chart(rows, metric)).partition(" (left is cheaper")[0] == title
+    assert house_style.title(pareto_chart(rows, metric)).partition(" (left is cheaper")[0] == title
 
 
 def test_undominated_points_are_filled_and_on_the_line() -> None:
@@ -162,7 +162,7 @@ def test_accuracy_by_itself_is_one_panel() -> None:
 def test_a_metric_without_values_says_so() -> None:
     chart = pareto_chart(points(ACCURACY), "ece")
     assert len(panels(chart)) == 1
-    assert "no value of ECE is known" in drawing.title(chart)
+    assert "no value of ECE is known" in house_style.title(chart)
 
 
 @pytest.mark.parametrize("layer_count", [8, None])
@@ -187,7 +187,7 @@ def test_many_orders_differ_in_colour_and_shape_and_fit_a_phone() -> None:
     assert len(looks) == 7
     assert (
         200
-        < float(ElementTree.fromstring(drawing.svg(drawing.vega_lite(chart))).attrib["width"])
+        < float(ElementTree.fromstring(formats.svg(house_style.vega_lite(chart))).attrib["width"])
         < 380
     )
 
@@ -222,7 +222,7 @@ def test_a_run_of_a_lake_is_drawn_with_its_verdicts(tmp_path: Path) -> None:
     run_id = judged_run(tmp_path)
     with views.connect(tmp_path) as connection:
         rows = comparisons.pareto_points(run_id, "ece").rows(connection)
-    assert drawing.title(pareto_chart(rows, "ece")).startswith(
+    assert house_style.title(pareto_chart(rows, "ece")).startswith(
         f"Accuracy is stable down to 75{NBSP}% of attention layers (cosine order), but ECE is worse"
     )
 

@@ -6,11 +6,11 @@ import sys
 
 import psutil
 
-from prunelake.api.charts.pictures import WARM_UP, DrawingPool, picture
+from prunelake.api.charts.drawing.pictures import WARM_UP, DrawingPool, picture
 from tests.support.limits import HANG_S
 
 PARENT = """
-from prunelake.api.charts.pictures import WARM_UP, DrawingPool
+from prunelake.api.charts.drawing.pictures import WARM_UP, DrawingPool
 if __name__ == "__main__":
     pool = DrawingPool(1)
     pool.submit(WARM_UP, "svg").result()

@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from prunelake.api.charts import drawing
+from prunelake.api.charts.drawing import house_style
 from prunelake.api.charts.recalibration import recalibration_chart
 from prunelake.schema.calibrators import CALIBRATOR_NAMES
 from tests.support.api.chart_rows import spec
@@ -100,5 +100,5 @@ def test_the_title_has_the_metric_before_and_after_recalibration(
     level: int, names: tuple[str, ...], title: str
 ) -> None:
     chart = recalibration_chart(given(*names), "ece", level)
-    assert drawing.title(chart).partition(" (")[0] == title
-    assert "n = 80" in drawing.title(chart)
+    assert house_style.title(chart).partition(" (")[0] == title
+    assert "n = 80" in house_style.title(chart)

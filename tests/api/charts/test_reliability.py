@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from scipy.stats import binomtest
 
-from prunelake.api.charts import drawing
+from prunelake.api.charts.drawing import formats, house_style
 from prunelake.api.charts.reliability import reliability_chart
 from tests.support.api.chart_rows import RELIABILITY, data_of
 
@@ -24,7 +24,7 @@ def test_reliability_compares_a_level_with_the_unpruned_model(
     given = RELIABILITY.filter(pl.col("level").is_in([0, level])).select(columns)
     assert shown.rows() == given.rows()
     assert data_of(chart, "model", "n")["model"].unique(maintain_order=True).to_list() == models
-    ElementTree.fromstring(drawing.svg(drawing.vega_lite(chart)))
+    ElementTree.fromstring(formats.svg(house_style.vega_lite(chart)))
 
 
 def test_a_bin_has_the_interval_of_wilson() -> None:

@@ -5,10 +5,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from prunelake.api.charts import drawing
-from prunelake.api.charts.drawing import DARK, FAINT, INK, ON_COLOUR
+from prunelake.api.charts.drawing import house_style
+from prunelake.api.charts.drawing.house_style import DARK, FAINT, INK, ON_COLOUR
+from prunelake.api.charts.drawing.verdict_style import VERDICT_STYLES
 from prunelake.api.charts.verdict_map import verdict_map
-from prunelake.api.charts.verdict_style import VERDICT_STYLES
 from prunelake.api.findings.verdict_labels import VERDICT_LABELS
 from prunelake.api.queries import run_metrics
 from prunelake.lake.sql import views
@@ -183,4 +183,4 @@ def test_contrast_equals_that_of_the_standard() -> None:
 def test_the_title_names_metrics_that_are_worse_at_stable_levels(verdicts: Any, title: str) -> None:
     values: dict[str, Any] = dict.fromkeys(verdicts, VALUES)
     rows = metric_rows(verdicts=verdicts, **values)
-    assert drawing.title(verdict_map(rows)).startswith(f"{title} (")
+    assert house_style.title(verdict_map(rows)).startswith(f"{title} (")

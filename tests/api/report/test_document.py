@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prunelake.api.charts.catalog import CHARTS
-from prunelake.api.charts.drawing import BLUE, DARK, INK
+from prunelake.api.charts.drawing.house_style import BLUE, DARK, INK
 from tests.support.api.report_page import (
     CONFIDENCE,
     EXPLANATIONS,

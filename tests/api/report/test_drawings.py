@@ -5,10 +5,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from prunelake.api.charts import drawing
 from prunelake.api.charts.correlation_matrix import matrix_chart
+from prunelake.api.charts.drawing import formats, house_style
+from prunelake.api.charts.drawing.vega_lite import Part
 from prunelake.api.charts.importance import importance_chart
-from prunelake.api.charts.vega_lite import Part
 from prunelake.api.report.drawings import (
     COLOUR_ATTRIBUTES,
     Drawings,
@@ -28,7 +28,7 @@ def test_the_ids_of_a_drawing_do_not_depend_on_earlier_drawings() -> None:
 
 @pytest.mark.parametrize("chart", [matrix_chart(TWO), importance_chart(LAYERS, 15)])
 def test_derived_dark_colours_are_those_of_the_dark_chart(chart: Part) -> None:
-    light, dark = (drawing.svg(drawing.vega_lite(chart, theme)) for theme in ("light", "dark"))
+    light, dark = (formats.svg(house_style.vega_lite(chart, theme)) for theme in ("light", "dark"))
     pairs = zip(COLOUR_ATTRIBUTES.findall(light), COLOUR_ATTRIBUTES.findall(dark), strict=True)
     mixed = 0
     for (_, one), (_, other) in pairs:
@@ -46,7 +46,7 @@ def test_derived_dark_colours_are_those_of_the_dark_chart(chart: Part) -> None:
 
 
 def test_a_smaller_drawing_has_the_same_marks_and_texts() -> None:
-    svg = drawing.svg(drawing.vega_lite(importance_chart(LAYERS, 15)))
+    svg = formats.svg(house_style.vega_lite(importance_chart(LAYERS, 15)))
     small = smaller(svg)
     assert len(small) < 0.7 * len(svg)
     first, second = (list(ElementTree.fromstring(text).itertext()) for text in (small, svg))
@@ -60,6 +60,6 @@ def test_every_chart_is_put_into_its_place() -> None:
     page = "".join(drawings.figure(chart, f"Caption {i}.") for i, chart in enumerate(charts))
     figures = drawings.put_into(page).split("</figure>")
     for i, chart in enumerate(charts):
-        assert f'aria-label="Caption {i}. {drawing.title(chart)[:20]}' in figures[i]
+        assert f'aria-label="Caption {i}. {house_style.title(chart)[:20]}' in figures[i]
         assert chart["title"]["text"][0] in figures[i]
         assert "light-dark(#222222, #ECECEE)" in figures[i]

@@ -5,8 +5,8 @@ from typing import Any
 import polars as pl
 from altair.vegalite.v6.schema.core import Root
 
-from prunelake.api.charts import drawing
-from prunelake.api.charts.vega_lite import Part
+from prunelake.api.charts.drawing import house_style
+from prunelake.api.charts.drawing.vega_lite import Part
 from tests.support.runs.example_runs import metric_rows
 
 LEVELS = metric_rows(
@@ -63,7 +63,7 @@ RELIABILITY = pl.DataFrame(
 
 def spec(chart: Part) -> dict[str, Any]:
     """The Vega-Lite of a chart, which altair validates against the schema."""
-    drawn = drawing.vega_lite(chart)
+    drawn = house_style.vega_lite(chart)
     Root.validate(drawn)
     return drawn
 

@@ -1,14 +1,10 @@
-"""The house style of all charts, light and dark, and their conversion to pictures."""
+"""The house style of all charts: colours, light and dark, and the title."""
 
 import textwrap
-from enum import StrEnum
 from typing import Any, Literal
 
 import polars as pl
 
-from prunelake.schema.row_formats import to_json
-
-from . import pictures, runtime
 from .vega_lite import SCHEMA, Part, with_named_data
 
 # The palette of Okabe and Ito: readers with common forms of colour blindness can tell its colours
@@ -50,15 +46,6 @@ CONFIG: dict[str, Any] = {
 }
 
 Theme = Literal["light", "dark"]
-
-
-class ChartFormat(StrEnum):
-    """The file formats of a chart."""
-
-    json = "json"
-    html = "html"
-    svg = "svg"
-    png = "png"
 
 
 # The dark theme's colour for each colour of the light theme.
@@ -125,29 +112,6 @@ def dark_theme(part: Any) -> Any:
     if isinstance(part, list):
         return [dark_theme(member) for member in part]
     return DARK.get(part, part) if isinstance(part, str) else part
-
-
-def svg(spec: dict[str, Any]) -> str:
-    """A Vega-Lite chart as SVG, drawn without a browser or the network."""
-    return pictures.svg(to_json(spec))
-
-
-def png(spec: dict[str, Any], scale: float = 2) -> bytes:
-    """A Vega-Lite chart as PNG, with `scale` pixels for each px of the chart."""
-    return pictures.png(to_json(spec), scale)
-
-
-def encode_chart(spec: dict[str, Any], format: ChartFormat) -> bytes:
-    """A Vega-Lite chart in a format, drawn in this process."""
-    match format:
-        case ChartFormat.json:
-            return to_json(spec)
-        case ChartFormat.html:
-            return runtime.html_page(spec).encode()
-        case ChartFormat.svg:
-            return svg(spec).encode()
-        case ChartFormat.png:
-            return png(spec)
 
 
 def rule_data(value: float, name: str = "value") -> pl.DataFrame:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from prunelake.schema.verdicts import Verdict
 
-from ..findings.level_names import REMOVALS, LevelNames
-from ..findings.verdict_labels import VERDICT_LABELS
-from .drawing import FAINT, GREEN, ORANGE, PALE_YELLOW, SKY, VERMILION, YELLOW
+from ...findings.level_names import REMOVALS, LevelNames
+from ...findings.verdict_labels import VERDICT_LABELS
+from .house_style import FAINT, GREEN, ORANGE, PALE_YELLOW, SKY, VERMILION, YELLOW
 
 
 @dataclass(frozen=True)

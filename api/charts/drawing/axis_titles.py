@@ -2,7 +2,7 @@
 
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 
-from ..findings.wording import counted_parts, label
+from ...findings.wording import counted_parts, label
 from .vega_lite import Part
 
 

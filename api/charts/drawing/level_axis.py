@@ -5,8 +5,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from ..findings.level_names import LevelNames
-from .drawing import INK, WIDTH
+from ...findings.level_names import LevelNames
+from .house_style import INK, WIDTH
 from .vega_lite import Part, field
 
 LETTER, LINE_HEIGHT = 5.5, 11  # px, of an axis label

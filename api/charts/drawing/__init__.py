@@ -1,0 +1,1 @@
+"""How charts are drawn: Vega-Lite, the house style, axes, legends, and file formats."""
