@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -58,82 +57,51 @@ class VerdictMap(BaseModel):
 def load_verdict_map(snapshot: Snapshot) -> VerdictMap:
     """The map of all runs with a level above 0."""
     read = snapshot.kept_rows
-    about = {row["run_id"]: row for row in snapshot.records(runs.model_runs())}
-    rows = read(verdict_map.level_verdicts(JUDGED_METRICS)).to_dicts()
-    mapped = []
-    for run_id, group in groupby(rows, key=lambda row: row["run_id"]):
-        if run_id in about:
-            levels = list(group)
-            names = _names(about[run_id])
-            mapped.append(
-                MappedRun(
-                    run_id=run_id,
-                    finding=run_finding(levels, names),
-                    levels=[row["level"] for row in levels],
-                    verdicts=[level_verdict(row) for row in levels],
-                )
-            )
+    mapped = [
+        MappedRun(
+            run_id=row["run_id"],
+            finding=run_finding(row),
+            levels=row["levels"],
+            verdicts=row["verdicts"],
+        )
+        for row in snapshot.rows(verdict_map.run_verdicts(JUDGED_METRICS)).iter_rows(named=True)
+    ]
     # The latest run comes first among runs with equal findings: sorting is stable.
-    mapped.sort(key=lambda run: about[run.run_id]["created_at"], reverse=True)
     mapped.sort(key=_rank)
     return VerdictMap(outline=_outline(read, mapped) if mapped else "", runs=mapped)
 
 
-def level_verdict(row: Row) -> Verdict | None:
-    """The verdict on a level, from a row of `verdict_map.level_verdicts`."""
-    if row["accuracy"] is None:
-        return None
-    if row["hidden"]:
-        return Verdict.hidden_degradation
-    if row["accuracy"] == Verdict.visible_degradation:
-        return Verdict.visible_degradation
-    if row["worse"]:
-        return Verdict.worse
-    return Verdict(row["accuracy"])
-
-
-def run_finding(levels: Sequence[Row], names: LevelNames) -> str:
-    """The rows of one run in a line: its harmless level, its first loss, or what it needs."""
-    by_verdict: dict[Verdict | None, list[Row]] = {}
-    for row in levels:
-        by_verdict.setdefault(level_verdict(row), []).append(row)
+def run_finding(run: Row) -> str:
+    """A row of `run_verdicts` in a line: the harmless level, the first loss, or the need."""
+    names = _names(run)
     clauses = []
-    harmless = [
-        row["level"]
-        for row in levels
-        if level_verdict(row) in (Verdict.equivalent, Verdict.improved)
-    ]
-    if harmless:
+    if harmless := run["harmless"]:
         where = harmless if names.is_comparison else harmless[-1:]
         clauses.append(f"accuracy holds and nothing is shown to be worse {names.at(where)}")
-    if hidden := by_verdict.get(Verdict.hidden_degradation):
-        first = hidden[0]
-        clauses.append(f"hidden degradation of {_metrics(first['hidden'])} {_at(first, names)}")
-    elif worse := by_verdict.get(Verdict.worse):
-        first = worse[0]
-        accuracy = "rises" if first["accuracy"] == Verdict.improved else "is inconclusive"
-        clauses.append(
-            f"worse {_metrics(first['worse'])} {_at(first, names)} while accuracy {accuracy}"
-        )
-    if visible := by_verdict.get(Verdict.visible_degradation):
-        clauses.append(f"accuracy falls {_at(visible[0], names)}")
+    if hidden := run["hidden"]:
+        where = names.at([hidden["level"]])
+        clauses.append(f"hidden degradation of {_metrics(hidden['metrics'])} {where}")
+    elif worse := run["worse"]:
+        accuracy = "rises" if worse["accuracy"] == Verdict.improved else "is inconclusive"
+        where = names.at([worse["level"]])
+        clauses.append(f"worse {_metrics(worse['metrics'])} {where} while accuracy {accuracy}")
+    if run["visible"] is not None:
+        clauses.append(f"accuracy falls {names.at([run['visible']])}")
     if not clauses:
-        clauses = [_price(levels, names)]
+        clauses = [_price(run, names)]
     text = "; ".join(clauses)
     return f"{text[0].upper()}{text[1:]}"
 
 
-def _price(levels: Sequence[Row], names: LevelNames) -> str:
+def _price(run: Row, names: LevelNames) -> str:
     """The number of examples that would decide accuracy at the cheapest level."""
-    open_rows = [row for row in levels if row["n_needed"] is not None]
-    if not open_rows:
-        is_published = all(row["accuracy"] is None for row in levels)
-        return "published without examples: no verdicts" if is_published else "no verdict yet"
-    cheapest = min(open_rows, key=lambda row: (row["n_needed"], row["level"]))
-    return (
-        f"about {rounded_up(cheapest['n_needed']):,} examples would decide accuracy "
-        f"{_at(cheapest, names)}; it has {cheapest['n']:,}"
-    )
+    if cheapest := run["cheapest"]:
+        return (
+            f"about {rounded_up(cheapest['n_needed']):,} examples would decide accuracy "
+            f"{names.at([cheapest['level']])}; it has {cheapest['n']:,}"
+        )
+    is_published = not any(run["verdicts"])
+    return "published without examples: no verdicts" if is_published else "no verdict yet"
 
 
 def _outline(read: ReadRows, mapped: Sequence[MappedRun]) -> str:
@@ -163,14 +131,10 @@ def _rank(run: MappedRun) -> int:
 
 
 def _names(run: Row) -> LevelNames:
-    """The names of the levels of a row of `runs.model_runs`."""
-    if run["kind"] != "candidate":
-        return LevelNames(among=tuple(run["levels"]))
-    return LevelNames(dict(zip(run["levels"], run["labels"], strict=True)))
-
-
-def _at(row: Row, names: LevelNames) -> str:
-    return names.at([row["level"]])
+    """The names of the levels of a row of `run_verdicts`."""
+    if run["labels"] is None:
+        return LevelNames(among=tuple(run["all_levels"]))
+    return LevelNames(dict(zip(run["all_levels"], run["labels"], strict=True)))
 
 
 def _metrics(names: Sequence[str]) -> str:
