@@ -73,12 +73,14 @@ def test_the_last_line_is_the_next_command_on_one_line(tmp_path: Path) -> None:
 def test_a_narrow_console_shows_whole_cells(tmp_path: Path) -> None:
     stream = StringIO()
     print_summary(tmp_path, [explained_run(tmp_path)], Console(file=stream, width=60))
-    lines = stream.getvalue().splitlines()
+    lines = [line.rstrip() for line in stream.getvalue().splitlines()]
     headers = [line.split() for line in lines if line.split()[:1] == ["removed"]]
     assert headers == [
         ["removed", "accuracy", "ECE"],
         ["removed", "comprehensiveness", "sufficiency"],
     ]
+    # A table is narrower than its title, which takes the whole line.
+    assert "demo, cosine order: 4 examples, 2 of them explained by" in lines
     tables = lines[: next(n for n, line in enumerate(lines) if line.startswith("No level"))]
     assert "…" not in "".join(tables)
 

@@ -61,9 +61,11 @@ def print_summary(
             levels = levels_of[run_id]
             explanation = run_queries.headline_explanation(run_id).rows(connection)
             if levels.height:
-                methods = explanation["method"].to_list()
-                for table in _level_tables(runs[run_id], levels, methods, console):
+                # Rich would wrap the title and the caption of a table at the width of the table.
+                say(_table_title(runs[run_id], levels, explanation["method"].to_list()))
+                for table in _level_tables(levels, console):
                     console.print(table)
+                say(_table_caption(levels))
             for text in [
                 *sentences.summary_sentences(levels),
                 sentences.sample_size_note(levels),
@@ -109,9 +111,7 @@ def _next_step(run: Mapping[str, Any], levels: pl.DataFrame, lake_option: str | 
     return settling.sentence("the inconclusive verdicts")
 
 
-def _level_tables(
-    run: dict[str, Any], levels: pl.DataFrame, methods: Sequence[str | None], console: Console
-) -> list[Table]:
+def _level_tables(levels: pl.DataFrame, console: Console) -> list[Table]:
     """The metrics by level: one table if it fits the console, else two.
 
     The first of two tables has the first two metrics.
@@ -119,23 +119,14 @@ def _level_tables(
     shown = [
         name for name in TABLE_METRICS if levels.filter(metric=name).drop_nulls("value").height
     ]
-    table = _level_table(run, levels, methods, shown)
+    table = _level_table(levels, shown)
     unlimited = console.options.update(max_width=1000)
     if len(shown) <= 2 or console.measure(table, options=unlimited).maximum <= console.width:
         return [table]
-    return [
-        _level_table(run, levels, methods, shown[:2]),
-        _level_table(run, levels, methods, shown[2:]),
-    ]
+    return [_level_table(levels, shown[:2]), _level_table(levels, shown[2:])]
 
 
-def _level_table(
-    run: dict[str, Any],
-    levels: pl.DataFrame,
-    methods: Sequence[str | None],
-    shown: Sequence[str],
-) -> Table:
-    names = level_names.LevelNames.of(levels)
+def _table_title(run: dict[str, Any], levels: pl.DataFrame, methods: Sequence[str | None]) -> str:
     title = f"{run['task']}, {order_name(run['strategy'])}: "
     if level_rows.is_published(levels):
         title += "published without examples"
@@ -144,8 +135,13 @@ def _level_table(
         if methods:
             explained = level_rows.baseline_example_count(levels, "comprehensiveness")
             title += f", {explained} of them explained by {methods[0]}"
-    cells = {(row["level"], row["metric"]): row for row in levels.iter_rows(named=True)}
-    verdicts = set(levels.filter(pl.col("metric").is_in(shown))["verdict"])
+    return title
+
+
+def _table_caption(levels: pl.DataFrame) -> str:
+    """The meaning of the brackets, and of the marks of the shown metrics."""
+    names = level_names.LevelNames.of(levels)
+    verdicts = set(levels.filter(pl.col("metric").is_in(TABLE_METRICS))["verdict"])
     caption = "in brackets: difference from the unpruned model (0 layers removed)"
     if names.is_comparison:
         caption = "in brackets: difference from the baseline"
@@ -153,14 +149,13 @@ def _level_table(
         if verdict in verdicts:
             meaning = names.in_baseline_words(verdict_label.meaning)
             caption += f"\n{verdict_label.mark} {meaning}"
-    table = Table(
-        title=title,
-        title_justify="left",
-        caption=caption,
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=0,
-    )
+    return caption
+
+
+def _level_table(levels: pl.DataFrame, shown: Sequence[str]) -> Table:
+    names = level_names.LevelNames.of(levels)
+    cells = {(row["level"], row["metric"]): row for row in levels.iter_rows(named=True)}
+    table = Table(box=box.SIMPLE_HEAD, padding=0)
     if names.is_comparison:
         table.add_column("candidate")
     else:
