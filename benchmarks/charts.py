@@ -11,29 +11,20 @@ the machine; the times do not. Writes docs/measurements/charts.md.
 """
 
 import argparse
-import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-import psutil
-from playwright.sync_api import sync_playwright
-
+from benchmarks.page import page_costs
 from benchmarks.report import head, table, write
-from benchmarks.serving import served
+from benchmarks.versions import CODE, FORMER, answer_of, checked_out, environment
 from prunelake.lake.recorded import unpack_lake
 
-CODE = Path(__file__).parents[1]
-
 RECORDED = "lib/prunelake/lake/recorded.zip"
-
-FORMER = "19aef12"
-"""The last commit that built charts with altair."""
 
 # The same text runs in both versions.
 MEASURE = """
@@ -81,46 +72,6 @@ if __name__ == "__main__":
     print(json.dumps(took))
 """
 
-# Resolves with the milliseconds until the change is shown: the status line names it, and no visible
-# chart is busy. The first screen is a change of nothing. It scrolls to the charts, since a map of
-# the runs may come first.
-SHOWN = """async ([name, value]) => {
-  const status = document.querySelector("#status");
-  const former = name ? status.textContent : "";
-  const isShown = () => {
-    const cards = [...document.querySelectorAll("[data-chart]")];
-    cards[0]?.scrollIntoView();
-    const seen = cards.filter((card) => card.getBoundingClientRect().top < innerHeight);
-    const text = status.textContent;
-    return text !== former && text.startsWith("Shown") && seen.length > 0 &&
-      !seen.some((card) => card.hasAttribute("aria-busy"));
-  };
-  const began = performance.now();
-  if (name) {
-    const control = document.querySelector(`#${name}`);
-    control.value = value;
-    control.dispatchEvent(new Event("change", { bubbles: true }));
-  }
-  while (!isShown()) await new Promise((done) => setTimeout(done, 5));
-  return name ? performance.now() - began : performance.now();
-}"""
-
-SELECTORS = ("level", "metric", "model")
-
-
-def checked_out(commit: str, folder: Path) -> Path:
-    """The files of a commit of this repository."""
-    folder.mkdir()
-    archive = subprocess.run(
-        ["git", "-C", str(CODE), "archive", commit], check=True, capture_output=True
-    ).stdout
-    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
-    return folder
-
-
-def environment(code: Path) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": f"{code / 'lib'}:{code}", "OMP_NUM_THREADS": "1"}
-
 
 def published(code: Path, lake: Path, folder: Path) -> Path:
     """A copy of a lake with a snapshot of this version of the code."""
@@ -132,58 +83,9 @@ def published(code: Path, lake: Path, folder: Path) -> Path:
 
 def measured(code: Path, lake: Path, folder: Path) -> dict[str, float]:
     """CPU seconds of each task in a new process with this version of the code."""
-    script = folder / "measure.py"
-    script.write_text(MEASURE, encoding="utf-8")
-    command = [sys.executable, str(script), str(lake), str(folder / "report.html")]
-    output = subprocess.run(
-        command, env=environment(code), check=True, capture_output=True, text=True
-    ).stdout
-    took: dict[str, float] = json.loads(output.strip().splitlines()[-1])
+    arguments = (str(lake), str(folder / "report.html"))
+    took: dict[str, float] = answer_of(code, folder / "measure.py", MEASURE, *arguments)
     return took
-
-
-def page_costs(code: Path, lake: Path, log: Path) -> dict[str, float]:
-    """Costs of the first screen of a new server, and of each selector's first other value.
-
-    Elapsed seconds since the navigation or the change, and CPU seconds of server and browser.
-    """
-    with (
-        served(lake, log, PYTHONPATH=environment(code)["PYTHONPATH"]) as server,
-        sync_playwright() as playwright,
-    ):
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
-        page.set_default_timeout(300_000)
-        time.sleep(5)  # a server that waits for its first reader
-        costs: dict[str, float] = {}
-
-        def take(task: str, change: list[str]) -> None:
-            before = _cpu_seconds(server.pid)
-            if not change:
-                page.goto(server.url)
-            took = page.evaluate(SHOWN, change) / 1e3
-            costs[f"page, {task}: elapsed"] = took
-            costs[f"page, {task}: CPU"] = _cpu_seconds(server.pid) - before
-
-        take("first screen of a new server", [])
-        for name in SELECTORS:
-            others = page.locator(f"#{name} option:not(:checked)")
-            if others.count():
-                take(f"another {name}", [name, others.first.get_attribute("value") or ""])
-        browser.close()
-    return costs
-
-
-def _cpu_seconds(server: int) -> float:
-    """CPU seconds of the server, and of the browser below this process, up to now."""
-    family = [
-        p
-        for root in (psutil.Process(server), psutil.Process())
-        for p in (root, *root.children(recursive=True))
-    ]
-    return sum(sum(p.cpu_times()[:2]) for p in set(family))
 
 
 def main() -> None:
