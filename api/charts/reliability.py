@@ -43,11 +43,6 @@ def reliability_chart(reliability: pl.DataFrame, level: int, names: LevelNames =
             scale={"domain": models, "range": [BLUE, VERMILION][: len(models)]},
             legend={"orient": "bottom", "title": None, "symbolSize": 70} | layout,
         ),
-        shape=field(
-            "model:N",
-            sort=models,
-            scale={"domain": models, "range": ["circle", "diamond"][: len(models)]},
-        ),
     )
     ends = pl.DataFrame({"mean_confidence": [0.0, 1.0], "accuracy": [0.0, 1.0]})
     diagonal = (
@@ -55,7 +50,13 @@ def reliability_chart(reliability: pl.DataFrame, level: int, names: LevelNames =
         .mark("line", color=GREY, strokeDash=[4, 3], strokeWidth=1)
         .encode(x="mean_confidence:Q", y="accuracy:Q")
     )
+    # A rule with a shape would get a point at its end.
     dots = base.mark("point", filled=True, opacity=0.85).encode(
+        shape=field(
+            "model:N",
+            sort=models,
+            scale={"domain": models, "range": ["circle", "diamond"][: len(models)]},
+        ),
         size=field(
             "n:Q",
             scale={"type": "linear", "domainMin": 0, "range": [40, 320]},
@@ -65,7 +66,7 @@ def reliability_chart(reliability: pl.DataFrame, level: int, names: LevelNames =
                 "values": sorted({1, -(-largest // 2), largest}),
                 "symbolFillColor": GREY,
             },
-        )
+        ),
     )
     bars = base.mark("rule", opacity=0.5, strokeWidth=1.5).encode(
         y="accuracy_low:Q", y2="accuracy_high:Q"

@@ -24,7 +24,9 @@ def test_reliability_compares_a_level_with_the_unpruned_model(
     given = RELIABILITY.filter(pl.col("level").is_in([0, level])).select(columns)
     assert shown.rows() == given.rows()
     assert data_of(chart, "model", "n")["model"].unique(maintain_order=True).to_list() == models
-    ElementTree.fromstring(formats.svg(house_style.vega_lite(chart)))
+    picture = ElementTree.fromstring(formats.svg(house_style.vega_lite(chart)))
+    points = picture.findall(".//*[@aria-roledescription='point']")
+    assert len(points) == given.height
 
 
 def test_a_bin_has_the_interval_of_wilson() -> None:
