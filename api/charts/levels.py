@@ -36,9 +36,10 @@ SMALLEST_SPAN = 0.1
 def levels_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> Part:
     """One panel for each metric over the removed layers; metrics without values are left out.
 
-    A dotted line marks the unpruned value. A vertical rule marks level 0, and a dashed rule marks
-    the level in the title. A dashed grey line is the random ranking. Candidates are points with
-    intervals, and grey ticks for the random ranking; a square is the baseline.
+    A dotted line marks the unpruned value. A vertical rule marks level 0, and a dotted one the
+    deepest level with stable accuracy, or else the first level. A dashed grey line is the random
+    ranking. Candidates are points with intervals, and grey ticks for the random ranking; a square
+    is the baseline.
     """
     names = LevelNames.of(levels)
     shown = default_level(levels)
@@ -54,7 +55,10 @@ def levels_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> Part:
         interval = "square: baseline; bar" if names.is_comparison else "band"
         notes = [f"{interval}: 95 % interval; {sample_sizes(levels, present)}"]
     notes[-1] += ";"
-    notes.append(f"dotted: {names.in_baseline_words('unpruned')}; axes need not start at 0")
+    dotted = names.in_baseline_words("unpruned")
+    if shown and not names.is_comparison:
+        dotted += f", upright: level {shown}"
+    notes += [f"dotted: {dotted};", "axes need not start at 0"]
     panels = [
         _panel(
             known.filter(metric=metric), metric, colour, names, shown, is_last=metric == present[-1]

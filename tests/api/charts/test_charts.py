@@ -41,13 +41,13 @@ def test_a_chart_is_valid_and_draws_itself_without_network(name: str) -> None:
         (
             "confidence",
             "Accuracy is stable at level 4; ECE is worse there (band: 95 % interval; n = 80; "
-            "dotted: unpruned; axes need not start at 0)",
+            "dotted: unpruned, upright: level 4; axes need not start at 0)",
         ),
         (
             "explanation",
             "Accuracy is stable at level 4; comprehensiveness is worse there; sufficiency is "
             "not shown to be worse there (band: 95 % interval; n = 80, explained: n = 10; "
-            "dotted: unpruned; axes need not start at 0)",
+            "dotted: unpruned, upright: level 4; axes need not start at 0)",
         ),
         (
             "correlations",

@@ -48,7 +48,7 @@ def test_the_title_of_a_judged_metric_names_its_verdicts() -> None:
     rows = metric_rows(verdicts=verdicts, accuracy=ACCURACY, nll={0: 0.5, 1: 1.0, 2: 2.0, 5: 3.0})
     assert house_style.title(levels_chart(rows, ["accuracy", "nll"])) == (
         "Accuracy is stable at level 1; NLL is worse there (band: 95 % interval; n = 80; "
-        "dotted: unpruned; axes need not start at 0)"
+        "dotted: unpruned, upright: level 1; axes need not start at 0)"
     )
 
 

@@ -64,8 +64,8 @@ def test_published_values_have_no_band_and_say_so() -> None:
     chart = levels_chart(published, CONFIDENCE_PANELS)
     assert house_style.title(chart) == (
         "Published accuracy is 0.60 unpruned, 0.50 at level 2; ECE 0.10 to 0.20 (published without "
-        "examples: no intervals, no verdicts; dotted: unpruned; axes need "
-        "not start at 0)"
+        "examples: no intervals, no verdicts; dotted: unpruned, upright: level 2; axes need not "
+        "start at 0)"
     )
     marks = {layer["mark"]["type"] for panel in spec(chart)["vconcat"] for layer in panel["layer"]}
     assert "area" not in marks
