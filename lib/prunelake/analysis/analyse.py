@@ -28,7 +28,7 @@ from prunelake.analysis.metric_rows import empty_metric_row, metric_rows
 from prunelake.analysis.recalibration import recalibrate
 from prunelake.lake.commit import write_analysis
 from prunelake.lake.open_tables.register import refresh_tables
-from prunelake.lake.sql.views import connect, select
+from prunelake.lake.sql.views import connect, keep_rows, select
 from prunelake.lake.storage.location import Location
 from prunelake.schema.analysis_tables import (
     ANALYSIS_TABLES,
@@ -78,6 +78,8 @@ def analysis_of_run(
     with connect(lake, [run_id]) as connection:
         reported = select(connection, "from lake.reported")
         reported = reported.with_columns(pl.col(METRIC_KEY).fill_null(""))  # as the files have it
+        # The metrics and the matrix of levels compare the same ranks.
+        keep_rows(connection, "attribution_ranks")
         if reported.is_empty():
             scores = load_example_scores(connection)
             options = load_option_scores(connection, scores)

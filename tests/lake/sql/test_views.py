@@ -131,6 +131,18 @@ def test_lake_relations_have_the_columns_of_their_table(lake: Path, name: str) -
     assert [str(t) for t in actual.dtypes] == [str(t) for t in expected.values()]
 
 
+def test_kept_rows_are_read_from_no_file_again(lake: Path) -> None:
+    with views.connect(lake) as connection:
+        expected = views.select(connection, "from attribution_pairs order by all")
+        views.keep_rows(connection, "attribution_ranks")
+        actual = views.select(connection, "from attribution_pairs order by all")
+        plan = str(connection.sql("explain from attribution_pairs").fetchall())
+    assert actual.equals(expected)
+    assert not actual.is_empty()
+    assert "kept_attribution_ranks" in plan
+    assert "READ_PARQUET" not in plan
+
+
 def test_only_complete_runs_are_visible(lake: Path) -> None:
     write_run(lake, *small_run("second"))
     second = identity_of("second")[1]

@@ -103,6 +103,12 @@ def ask_lake(lake: Location, ask: Callable[[Connection], pl.DataFrame]) -> pl.Da
     return retry_without_damage(answer)
 
 
+def keep_rows(connection: Connection, view: str) -> None:
+    """Compute the rows of a view once, for all later queries of a connection from `connect`."""
+    connection.execute(f"create table kept_{view} as from {view}")
+    connection.execute(f"create or replace view {view} as from kept_{view}")
+
+
 def select(connection: Connection, sql: str, /, **parameters: Any) -> pl.DataFrame:
     """The rows of a statement of PruneLake itself; DuckDB binds `parameters` to `$name`.
 
