@@ -293,7 +293,8 @@ def test_outliers_of_a_whole_batch_are_refused_by_the_config_and_by_a_probe(
     add_settings(folder, settings | {"llm_int8_threshold": 6.0})
     with pytest.raises(ModelError, match=r"with llm_int8_threshold 6.0, so each row's numbers dep"):
         check_levels(str(folder), None, "attention")
-    monkeypatch.setattr("prunelake.models.saved_config.check_row_independence", lambda *_: None)
+    check = "prunelake.models.files.saved_config.check_row_independence"
+    monkeypatch.setattr(check, lambda *_: None)
     with pytest.raises(UnsupportedModel, match=r"the numbers of a row depend on the other rows"):
         load(folder)
 

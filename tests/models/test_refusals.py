@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from prunelake.errors import ModelError
-from prunelake.models.gguf_header import check_gguf_file
+from prunelake.models.files.gguf_header import check_gguf_file
+from prunelake.models.files.remote_code import transformers_knows
 from prunelake.models.levels import check_levels
 from prunelake.models.loading import load_model
-from prunelake.models.remote_code import transformers_knows
 from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec

@@ -11,9 +11,9 @@ import prunelake as pl
 from prunelake.command_line import sweep_command
 from prunelake.errors import InvalidSpec, ModelError, UnsupportedModel
 from prunelake.lake.read import read_run_columns
+from prunelake.models.files.remote_code import code_references
 from prunelake.models.levels import check_levels
 from prunelake.models.loading import load_model
-from prunelake.models.remote_code import code_references
 from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
 from prunelake.spec import Rows, Strategy, SweepSpec

@@ -8,8 +8,8 @@ from transformers import AutoModelForCausalLM, MixtralConfig
 
 from prunelake.errors import UnknownLayer
 from prunelake.lake.sql.views import query
+from prunelake.models.files.weight_size import weight_bytes
 from prunelake.models.sources import resolve_model
-from prunelake.models.weight_size import weight_bytes
 from prunelake.public.model import load
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec, removed_parts

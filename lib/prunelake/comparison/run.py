@@ -11,8 +11,8 @@ from prunelake.comparison.join import JoinedSweeps, join_sweeps
 from prunelake.comparison_spec import COMPARISON_STRATEGY, ComparisonSpec
 from prunelake.identity import ComparedLevel, ComparisonIdentity
 from prunelake.lake import commit, read
+from prunelake.models.files.weight_size import weight_bytes
 from prunelake.models.sources import resolve_model
-from prunelake.models.weight_size import weight_bytes
 from prunelake.schema.run_tables import EXAMPLES, LAYERS, LEVELS
 from prunelake.schema.table import FORMAT_VERSION
 from prunelake.settings import Settings

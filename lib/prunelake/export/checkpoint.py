@@ -19,11 +19,11 @@ from prunelake.export.fewer_blocks import model_with_fewer_blocks
 from prunelake.export.gguf_file import write_gguf
 from prunelake.export.nemotron_nas import load_nemotron_nas, save_nemotron_nas
 from prunelake.export.transformers4 import add_older_names
-from prunelake.models.checkpoints import quiet_transformers
 from prunelake.models.compact import save_compact
 from prunelake.models.decoder.decoder_probe import cache_argument
 from prunelake.models.decoder.text_model import spread_token_ids
 from prunelake.models.expert_deletion import smaller_model
+from prunelake.models.files.checkpoints import quiet_transformers
 from prunelake.models.loading import ModelSource, load_model
 from prunelake.models.precision import weight_dtype
 from prunelake.models.references import staging_folder

@@ -14,10 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTok
 from prunelake.errors import UnsupportedModel
 from prunelake.export.tested_versions import COMPACT_CODE_TYPES, oldest_version
 from prunelake.export.transformers4 import older_rope, write_older_tokenizer
-from prunelake.models.checkpoints import COMPACT_MODEL_TYPE
 from prunelake.models.decoder import modeling_prunelake
 from prunelake.models.decoder.block_parts import block_norms
 from prunelake.models.decoder.decoder_map import decoder_blocks
+from prunelake.models.files.checkpoints import COMPACT_MODEL_TYPE
 
 CODE_FILE = "modeling_prunelake.py"
 MODULE = CODE_FILE.removesuffix(".py")

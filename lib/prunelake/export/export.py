@@ -29,10 +29,10 @@ from prunelake.lake.sql.run_lookup import (
     past_runs,
     runs_removing_same_layers,
 )
+from prunelake.models.files.saved_config import read_config_file
 from prunelake.models.gpu.devices import acquire_device
 from prunelake.models.levels import resolve_levels
 from prunelake.models.loading import load_model
-from prunelake.models.saved_config import read_config_file
 from prunelake.models.sources import resolve_model
 from prunelake.settings import Settings
 from prunelake.spec import (

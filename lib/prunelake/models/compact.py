@@ -9,12 +9,12 @@ from typing import Any
 from huggingface_hub import save_torch_state_dict
 from transformers import PreTrainedModel
 
-from prunelake.models.checkpoints import COMPACT_MODEL_TYPE, REFUSED_CONFIGURATION_FILE
 from prunelake.models.decoder.block_parts import block_norms
 from prunelake.models.decoder.decoder_map import decoder_blocks
 from prunelake.models.decoder.modeling_prunelake import AbsentPart
 from prunelake.models.decoder.placeholders import absent_parts, check_not_shared
 from prunelake.models.decoder.selection import blocks_without_norms, selected_absent_parts
+from prunelake.models.files.checkpoints import COMPACT_MODEL_TYPE, REFUSED_CONFIGURATION_FILE
 from prunelake.spec import Unit
 
 

@@ -5,8 +5,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from prunelake.errors import UnknownLayer
+from prunelake.models.files.saved_config import check_config, saved_config
 from prunelake.models.references import check_reference, package_file
-from prunelake.models.saved_config import check_config, saved_config
 from prunelake.spec import UNIT_NAMES, Unit
 
 GGUF_HEADER_BYTES = 2**16

@@ -12,7 +12,10 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel, one_line
-from prunelake.models.checkpoints import (
+from prunelake.models.decoder.decoder_probe import probe_decoder
+from prunelake.models.decoder.level_range import level_range
+from prunelake.models.decoder.text_model import spread_token_ids
+from prunelake.models.files.checkpoints import (
     is_compact,
     load_compact,
     load_complete_model,
@@ -20,9 +23,6 @@ from prunelake.models.checkpoints import (
     read_config,
     skeleton,
 )
-from prunelake.models.decoder.decoder_probe import probe_decoder
-from prunelake.models.decoder.level_range import level_range
-from prunelake.models.decoder.text_model import spread_token_ids
 from prunelake.models.gpu.device_names import ALL_GPUS
 from prunelake.models.gpu.devices import check_device
 from prunelake.models.gpu.memory import is_out_of_memory

@@ -12,15 +12,18 @@ from huggingface_hub import snapshot_download
 from transformers import AutoTokenizer, PreTrainedModel
 
 from prunelake.errors import ModelNotFound, UnsupportedModel, one_line
-from prunelake.models.checkpoints import (
+from prunelake.models.decoder.level_range import level_range
+from prunelake.models.files.checkpoints import (
     is_compact,
     load_complete_model,
     quiet_transformers,
     read_config,
     skeleton,
 )
-from prunelake.models.decoder.level_range import level_range
-from prunelake.models.gguf_header import check_gguf_file
+from prunelake.models.files.gguf_header import check_gguf_file
+from prunelake.models.files.remote_code import CODE_FILE_PATTERN, remote_code_hash
+from prunelake.models.files.saved_config import check_config, read_config_file
+from prunelake.models.files.weight_files import check_weight_files
 from prunelake.models.loading import ModelSource, read_tokenizer
 from prunelake.models.quantisation import read_quantisation
 from prunelake.models.references import (
@@ -32,9 +35,6 @@ from prunelake.models.references import (
     model_files,
     package_gguf_file,
 )
-from prunelake.models.remote_code import CODE_FILE_PATTERN, remote_code_hash
-from prunelake.models.saved_config import check_config, read_config_file
-from prunelake.models.weight_files import check_weight_files
 from prunelake.spec import Unit
 
 

@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 from prunelake.frozen_value import Levels
 from prunelake.lake.commit import check_writable, write_profile
 from prunelake.lake.sql.run_lookup import PastRun, past_runs, runs_removing_same_layers
-from prunelake.models.checkpoints import read_config
 from prunelake.models.decoder.text_model import context_length
+from prunelake.models.files.checkpoints import read_config
 from prunelake.models.gpu.devices import acquire_device
 from prunelake.models.levels import resolve_levels
 from prunelake.models.loading import load_model

@@ -7,8 +7,8 @@ from transformers import PreTrainedModel
 
 from prunelake.errors import InvalidSpec
 from prunelake.lake.sql.run_lookup import PastRun, runs_removing_same_layers, shared_dtype
-from prunelake.models.checkpoints import read_config
 from prunelake.models.decoder.text_model import context_length
+from prunelake.models.files.checkpoints import read_config
 from prunelake.models.loading import ModelSource, load_tokenizer
 from prunelake.settings import Settings
 from prunelake.spec import Calibration, Dtype, Strategy

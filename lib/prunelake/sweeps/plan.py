@@ -9,8 +9,8 @@ from pathlib import Path
 
 from prunelake.errors import InvalidSpec
 from prunelake.identity import RunIdentity, content_hash
-from prunelake.models.checkpoints import read_config
 from prunelake.models.decoder.text_model import context_length
+from prunelake.models.files.checkpoints import read_config
 from prunelake.models.levels import resolve_levels
 from prunelake.models.loading import ModelSource, load_tokenizer
 from prunelake.models.sources import resolve_model

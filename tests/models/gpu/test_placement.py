@@ -11,8 +11,8 @@ from prunelake.errors import ModelError
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models import loading
-from prunelake.models.checkpoints import load_complete_model, skeleton
 from prunelake.models.compact import save_compact
+from prunelake.models.files.checkpoints import load_complete_model, skeleton
 from prunelake.models.gpu import placement
 from prunelake.models.gpu.placement import gpu_device_map
 from prunelake.models.loading import load_model

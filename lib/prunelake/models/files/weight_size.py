@@ -2,12 +2,12 @@
 
 from collections.abc import Collection
 
-from prunelake.models.checkpoints import skeleton
 from prunelake.models.decoder.decoder_map import removable_parts
 from prunelake.models.expert_deletion import deleted_experts
+from prunelake.models.files.checkpoints import skeleton
+from prunelake.models.files.weight_files import stored_bytes
 from prunelake.models.loading import ModelSource
 from prunelake.models.precision import weight_dtype
-from prunelake.models.weight_files import stored_bytes
 from prunelake.spec import Dtype, Unit
 
 

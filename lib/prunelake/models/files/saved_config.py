@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from prunelake.errors import UnsupportedModel
+from prunelake.models.files.remote_code import (
+    check_remote_code,
+    code_references,
+    transformers_knows,
+)
 from prunelake.models.quantisation import (
     check_packages,
     check_row_independence,
     read_quantisation,
 )
-from prunelake.models.remote_code import check_remote_code, code_references, transformers_knows
 
 
 def saved_config(reference: str) -> dict[str, Any]:

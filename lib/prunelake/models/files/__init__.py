@@ -1,0 +1,1 @@
+"""The files of a model, and what they tell before torch loads it."""
