@@ -25,7 +25,7 @@ from prunelake.analysis.looks import (
     scores_at,
 )
 from prunelake.analysis.metric_rows import empty_metric_row, metric_rows
-from prunelake.analysis.recalibration import recalibrate
+from prunelake.analysis.recalibration.before_and_after import recalibrate
 from prunelake.lake.commit import write_analysis
 from prunelake.lake.open_tables.register import refresh_tables
 from prunelake.lake.sql.views import connect, keep_rows, select

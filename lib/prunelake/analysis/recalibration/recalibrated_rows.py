@@ -4,7 +4,7 @@ import numpy as np
 
 from prunelake.analysis import calibration
 from prunelake.analysis.bootstrap import BootstrappedMetric, undefined_reason
-from prunelake.analysis.cross_fitting import FOLD_COUNT, CrossFittedCalibrator
+from prunelake.analysis.recalibration.cross_fitting import FOLD_COUNT, CrossFittedCalibrator
 from prunelake.analysis.sequential import LookTimes
 from prunelake.schema.arrays import FloatArray
 from prunelake.schema.calibrators import UNPRUNED_TEMPERATURE

@@ -11,14 +11,14 @@ from scipy.stats import ttest_rel
 from prunelake.analysis import calibration, statistics
 from prunelake.analysis.analyse import BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED
 from prunelake.analysis.calibrators import fit, from_json
-from prunelake.analysis.cross_fitting import cross_fit
 from prunelake.analysis.example_scores import OptionScores
-from prunelake.analysis.recalibrated_rows import TESTED_ELSEWHERE_NOTE
-from prunelake.analysis.recalibration import (
+from prunelake.analysis.recalibration.before_and_after import (
     CONFIDENCE_ONLY_NOTE,
     ORDER_KEPT_NOTE,
     recalibrate,
 )
+from prunelake.analysis.recalibration.cross_fitting import cross_fit
+from prunelake.analysis.recalibration.recalibrated_rows import TESTED_ELSEWHERE_NOTE
 from prunelake.schema.calibrators import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
 from tests.support.endurance import repeats
 from tests.support.runs.lake_rows import prediction, rows_of, write, write_raw

@@ -14,17 +14,14 @@ from prunelake.analysis.bootstrap import (
     paired_means,
 )
 from prunelake.analysis.confidence import option_probabilities
-from prunelake.analysis.cross_fitting import (
-    CrossFittedCalibrator,
-    cross_fit,
-)
 from prunelake.analysis.example_scores import ExampleScores, OptionScores
-from prunelake.analysis.fit_variation import (
+from prunelake.analysis.recalibration.cross_fitting import CrossFittedCalibrator, cross_fit
+from prunelake.analysis.recalibration.fit_variation import (
     log_temperature_shifts,
     metric_slopes,
     with_fit_variation,
 )
-from prunelake.analysis.recalibrated_rows import (
+from prunelake.analysis.recalibration.recalibrated_rows import (
     calibrator_row,
     metric_row,
     recalibrated_columns,

@@ -7,11 +7,7 @@ import pytest
 
 from prunelake.analysis.analyse import BOOTSTRAP_SEED
 from prunelake.analysis.calibrators import fit
-from prunelake.analysis.cross_fitting import (
-    FOLD_COUNT,
-    assign_folds,
-    cross_fit,
-)
+from prunelake.analysis.recalibration.cross_fitting import FOLD_COUNT, assign_folds, cross_fit
 from prunelake.schema.calibrators import (
     CALIBRATOR_KINDS,
     CALIBRATOR_NAMES,

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from prunelake.analysis import statistics
 from prunelake.analysis.calibrators import fit
 from prunelake.analysis.confidence import option_probabilities
-from prunelake.analysis.cross_fitting import cross_fit
-from prunelake.analysis.fit_variation import log_temperature_shifts, metric_slopes
-from prunelake.analysis.recalibration import recalibrate
+from prunelake.analysis.recalibration.before_and_after import recalibrate
+from prunelake.analysis.recalibration.cross_fitting import cross_fit
+from prunelake.analysis.recalibration.fit_variation import log_temperature_shifts, metric_slopes
 from prunelake.schema.arrays import FloatArray
 from tests.support.runs.recalibrated_runs import drawn, scores_and_options
 

@@ -1,0 +1,1 @@
+"""Recalibration: calibrators, fitted without the examples that they are judged by."""
