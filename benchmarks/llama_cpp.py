@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from prunelake.export.gguf_file import GGUF_FILE, write_gguf
+from prunelake.export.gguf.gguf_file import GGUF_FILE, write_gguf
 from prunelake.models.loading import load_model
 from prunelake.models.removal import removed
 from prunelake.models.sources import resolve_model

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from prunelake.errors import MissingExtra, UnsupportedModel
-from prunelake.export.gguf_file import write_gguf
-from prunelake.export.llama_cpp import tensor_formats
+from prunelake.export.gguf.gguf_file import write_gguf
+from prunelake.export.gguf.llama_cpp import tensor_formats
 from prunelake.models.removal import removed
 from prunelake.spec import GgufQuantisation, Unit
 from tests.support.models.byte_tokenizer import SIZE, byte_tokenizer

@@ -8,7 +8,7 @@ import gguf
 import pytest
 import yaml
 
-from prunelake.export.model_card import ModelOrigin
+from prunelake.export.card.model_card import ModelOrigin
 from prunelake.export.origin import model_origin
 from prunelake.lake.sql.views import query
 from prunelake.schema.number_texts import MINUS

@@ -9,8 +9,8 @@ import polars as pl
 
 from prunelake.analysis.calibrators import CONFIDENCE_CLIP, Calibrator, from_json
 from prunelake.errors import InvalidCalibrator
-from prunelake.export.markdown import format_interval, format_number, table_row
-from prunelake.export.model_card import prompt_template
+from prunelake.export.card.markdown import format_interval, format_number, table_row
+from prunelake.export.card.model_card import prompt_template
 from prunelake.lake.sql.run_lookup import PastRun
 from prunelake.lake.sql.views import query
 from prunelake.lake.storage.location import Location

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from prunelake.errors import ExportError, UnsupportedModel, one_line
 from prunelake.export.compact_code import add_code, load_by_code
 from prunelake.export.fewer_blocks import model_with_fewer_blocks
-from prunelake.export.gguf_file import write_gguf
+from prunelake.export.gguf.gguf_file import write_gguf
 from prunelake.export.nemotron_nas import load_nemotron_nas, save_nemotron_nas
 from prunelake.export.transformers4 import add_older_names
 from prunelake.models.compact import save_compact

@@ -9,10 +9,7 @@ from transformers import PreTrainedModel
 
 from prunelake.errors import ExportError, UnknownLayer
 from prunelake.export.calibrator import CALIBRATOR_FILE, ExportedCalibrator, find_calibrator
-from prunelake.export.checkpoint import MAX_SHARD_SIZE, check_output_folder, write_checkpoint
-from prunelake.export.gguf_file import GGUF_FILE
-from prunelake.export.llama_cpp import tensor_formats
-from prunelake.export.model_card import (
+from prunelake.export.card.model_card import (
     CARD_METRICS,
     CARD_TEXT_METRICS,
     ModelOrigin,
@@ -20,6 +17,9 @@ from prunelake.export.model_card import (
     missing_evaluation,
     render_model_card,
 )
+from prunelake.export.checkpoint import MAX_SHARD_SIZE, check_output_folder, write_checkpoint
+from prunelake.export.gguf.gguf_file import GGUF_FILE
+from prunelake.export.gguf.llama_cpp import tensor_formats
 from prunelake.export.origin import model_origin
 from prunelake.extras import require_extra
 from prunelake.lake.sql.run_lookup import (

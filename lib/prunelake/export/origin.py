@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gguf import GGUFReader
 
-from prunelake.export.model_card import ModelOrigin
+from prunelake.export.card.model_card import ModelOrigin
 from prunelake.models.references import package_gguf_file
 
 HUB = "https://huggingface.co/"

@@ -4,7 +4,7 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.export.markdown import table_row
+from prunelake.export.card.markdown import table_row
 from prunelake.spec import CheckpointKind
 
 

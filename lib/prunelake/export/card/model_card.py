@@ -7,10 +7,10 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.export.card_cost import cost_section
-from prunelake.export.card_loading import loading_section
-from prunelake.export.card_text import missing_text, text_section
-from prunelake.export.markdown import format_interval, format_number, table_row
+from prunelake.export.card.card_cost import cost_section
+from prunelake.export.card.card_loading import loading_section
+from prunelake.export.card.card_text import missing_text, text_section
+from prunelake.export.card.markdown import format_interval, format_number, table_row
 from prunelake.lake.sql.run_lookup import PastRun
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.schema.table import TableRow

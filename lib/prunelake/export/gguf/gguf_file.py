@@ -19,8 +19,8 @@ from transformers import PreTrainedModel
 
 from prunelake.errors import ExportError, UnsupportedModel
 from prunelake.export.fewer_blocks import model_with_fewer_blocks
-from prunelake.export.gguf_tokenizer import add_tokenizer
-from prunelake.export.llama_cpp import quantise_by_llama_cpp
+from prunelake.export.gguf.gguf_tokenizer import add_tokenizer
+from prunelake.export.gguf.llama_cpp import quantise_by_llama_cpp
 from prunelake.spec import GgufQuantisation, Unit
 
 GGUF_FILE = "model.gguf"

@@ -1,0 +1,1 @@
+"""Exports as GGUF files for llama.cpp."""
