@@ -33,7 +33,7 @@ from prunelake.gate.needed_examples import planned_examples
 from prunelake.gate.results import Result, overall
 from prunelake.schema.metrics import EXPLANATION_METRICS
 from prunelake.spec import SequentialDesign
-from prunelake.sweeps.rounds import round_sizes
+from prunelake.sweeps.until_decided.rounds import round_sizes
 
 ROWS, PILOTS, POPULATION, REPLICATES = 600, 50, 300_000, 200
 SPREAD, BASELINE_NOISE, CANDIDATE_NOISE = 1.5, 0.15, 0.7

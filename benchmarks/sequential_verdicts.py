@@ -24,7 +24,7 @@ from prunelake.analysis.example_scores import ExampleScores
 from prunelake.analysis.looks import LookSize, scores_at
 from prunelake.analysis.sequential import ONE_LOOK, LookTimes, look_times
 from prunelake.command_line import rounded_up
-from prunelake.sweeps.rounds import GROWTH, round_sizes
+from prunelake.sweeps.until_decided.rounds import GROWTH, round_sizes
 
 MARGIN, POWER = 0.02, 0.95
 POPULATION, REPLICATES = 100_000, 200

@@ -6,7 +6,7 @@ from prunelake.flows.serverless import is_in_run, run_logger, serverless_flow
 from prunelake.flows.sweep import sweep
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
-from prunelake.sweeps.until_decided import Limits, Round, run_until_decided
+from prunelake.sweeps.until_decided.run import Limits, Round, run_until_decided
 
 
 @serverless_flow(
@@ -18,7 +18,7 @@ def until_decided(
 ) -> list[Round]:
     """Sweep in rounds until every verdict is decided; returns the rounds, the pilot first.
 
-    This is `prunelake.sweeps.until_decided.run_until_decided`. Each round is a run of the flow
+    This is `prunelake.sweeps.until_decided.run.run_until_decided`. Each round is a run of the flow
     `sweep`. The artifact `rounds` shows the rounds with their sizes and open verdicts.
     """
     settings = settings or Settings()

@@ -28,7 +28,7 @@ from prunelake.flows.until_decided import until_decided
 from prunelake.lake import read
 from prunelake.settings import Settings
 from prunelake.spec import Rows, SweepSpec
-from prunelake.sweeps.until_decided import Limits
+from prunelake.sweeps.until_decided.run import Limits
 from tests.support.lakes.local_paths import local_path
 from tests.support.limits import HANG_S
 from tests.support.runs.example_runs import judged_run

@@ -11,7 +11,7 @@ from prunelake.gate.results import GateResult, Result
 from prunelake.gate.until_decided import GateRound, gate_until_decided
 from prunelake.settings import Settings
 from prunelake.spec import Rows
-from prunelake.sweeps.until_decided import Limits
+from prunelake.sweeps.until_decided.run import Limits
 from tests.support.sweeps.fake_sweeps import FakeSweeps
 from tests.support.sweeps.simulated_sweeps import SimulatedSweeps
 

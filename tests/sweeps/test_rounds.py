@@ -4,7 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunelake.analysis.sequential import MIN_LOOK
-from prunelake.sweeps.rounds import GROWTH, OpenQuestions, RoundSize, next_round, round_sizes
+from prunelake.sweeps.until_decided.rounds import (
+    GROWTH,
+    OpenQuestions,
+    RoundSize,
+    next_round,
+    round_sizes,
+)
 
 
 @given(st.integers(1, 500), st.integers(1, 20_000))

@@ -10,7 +10,7 @@ from prunelake.lake import read
 from prunelake.settings import Settings
 from prunelake.spec import Rows, Strategy, SweepSpec, Texts
 from prunelake.sweeps.run import run_sweep
-from prunelake.sweeps.until_decided import Limits, run_until_decided
+from prunelake.sweeps.until_decided.run import Limits, run_until_decided
 from tests.support.models.tiny_models import tiny_model
 from tests.support.models.tiny_tokenizer import tiny_tokenizer
 

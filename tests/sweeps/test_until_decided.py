@@ -12,7 +12,7 @@ from prunelake.cli.app import app
 from prunelake.errors import InvalidSpec
 from prunelake.settings import Settings
 from prunelake.spec import Explanation, Rows, SweepSpec
-from prunelake.sweeps.until_decided import Limits, Round, run_until_decided
+from prunelake.sweeps.until_decided.run import Limits, Round, run_until_decided
 from tests.support.sweeps.fake_sweeps import FakeSweeps
 
 SPEC = SweepSpec(

@@ -13,7 +13,7 @@ from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
 
 if TYPE_CHECKING:
-    from prunelake.sweeps.until_decided import Limits, Round
+    from prunelake.sweeps.until_decided.run import Limits, Round
 
 
 def evaluate(spec: SweepSpec, settings: Settings) -> str:
@@ -56,7 +56,7 @@ def evaluate_until_decided(spec: SweepSpec, limits: "Limits", settings: Settings
 
             _drop_own_tracebacks()
             return until_decided(spec, limits, settings)
-        from prunelake.sweeps.until_decided import run_until_decided
+        from prunelake.sweeps.until_decided.run import run_until_decided
 
         return run_until_decided(
             spec,

@@ -101,7 +101,7 @@ def _decide(
 ) -> "GateResult":
     from prunelake.cli.evaluate import evaluate
     from prunelake.gate.until_decided import gate_until_decided
-    from prunelake.sweeps.until_decided import Limits
+    from prunelake.sweeps.until_decided.run import Limits
 
     return gate_until_decided(
         criteria,

@@ -166,7 +166,7 @@ def sweep(
         print_summary(settings.lake, [run_id], lake_option=lake)
         return
     from prunelake.cli.text.terminal import print_summary
-    from prunelake.sweeps.until_decided import Limits
+    from prunelake.sweeps.until_decided.run import Limits
 
     limits = Limits(margin=margin, max_rows=max_rows, max_minutes=max_minutes)
     last = evaluate_until_decided(sweep_spec, limits, settings)[-1]

@@ -28,8 +28,14 @@ from prunelake.gate.results import Check, GateResult, Result
 from prunelake.schema.metrics import EXPLANATION_METRICS
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_ROW_COUNT, Look, Rows, SweepSpec
-from prunelake.sweeps.rounds import EXPLAINED_UNIT, GROWTH, OpenQuestions, RoundSize, next_round
-from prunelake.sweeps.until_decided import (
+from prunelake.sweeps.until_decided.rounds import (
+    EXPLAINED_UNIT,
+    GROWTH,
+    OpenQuestions,
+    RoundSize,
+    next_round,
+)
+from prunelake.sweeps.until_decided.run import (
     INFLATION,
     PILOT_EXPLAINED_ROWS,
     POWER,

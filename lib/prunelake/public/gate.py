@@ -59,7 +59,7 @@ def check_gate(
     from prunelake.gate.until_decided import gate_until_decided
     from prunelake.sweeps.executor import LocalExecutor
     from prunelake.sweeps.run import run_sweep
-    from prunelake.sweeps.until_decided import Limits
+    from prunelake.sweeps.until_decided.run import Limits
 
     def evaluate(spec: SweepSpec) -> str:
         return run_sweep(spec, settings, LocalExecutor(log))

@@ -6,7 +6,7 @@ from typing import Any
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.schema.metrics import FAITHFULNESS_METRICS
 from prunelake.schema.verdicts import Verdict
-from prunelake.sweeps.rounds import OpenQuestions
+from prunelake.sweeps.until_decided.rounds import OpenQuestions
 
 ROW_METRICS = ("accuracy", "ece")
 

@@ -23,13 +23,13 @@ from prunelake.schema.metrics import DEFAULT_MARGIN, FAITHFULNESS_METRICS
 from prunelake.schema.verdicts import Verdict
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_ROW_COUNT, Explanation, Look, Rows, SequentialDesign, SweepSpec
-from prunelake.sweeps.open_questions import (
+from prunelake.sweeps.until_decided.open_questions import (
     ROW_METRICS,
     lost_levels,
     open_questions,
     verdicts_on_criteria,
 )
-from prunelake.sweeps.rounds import (
+from prunelake.sweeps.until_decided.rounds import (
     EXPLAINED_UNIT,
     GROWTH,
     OpenQuestions,

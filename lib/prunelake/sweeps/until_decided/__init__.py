@@ -1,0 +1,1 @@
+"""A sweep until decided: rounds of examples until every verdict is decided."""
