@@ -20,8 +20,8 @@ from .http.origins import OriginsMiddleware
 from .http.request_counters import RequestCounters, RequestCountingMiddleware
 from .http.security import SecurityMiddleware
 from .queries.operations import Operations
-from .queries.snapshot import LatestSnapshot
-from .queries.snapshot_mirror import snapshot_folder
+from .queries.snapshots.snapshot import LatestSnapshot
+from .queries.snapshots.snapshot_mirror import snapshot_folder
 from .routes import charts, data, examples, findings, metrics, page, plan, recommendations, sql
 from .routes.openapi import mount_openapi
 from .sandbox.worker_pool import WorkerPool

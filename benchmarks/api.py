@@ -35,9 +35,9 @@ from benchmarks.paths import RESULTS
 from benchmarks.serving import served
 from benchmarks.soak import soak
 from prunelake.analysis.analyse import analyse
-from prunelake.api.queries.snapshot import Snapshot, open_cursor, open_snapshot
-from prunelake.api.queries.view_catalog import view_named
-from prunelake.api.queries.view_rows import row_page
+from prunelake.api.queries.snapshots.snapshot import Snapshot, open_cursor, open_snapshot
+from prunelake.api.queries.views.view_catalog import view_named
+from prunelake.api.queries.views.view_rows import row_page
 from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import publish
 from prunelake.lake.sql.bound_query import BoundQuery

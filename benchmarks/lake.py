@@ -28,7 +28,7 @@ import polars as pl
 
 from benchmarks.paths import RESULTS
 from prunelake.analysis.analyse import analyse
-from prunelake.api.queries.snapshot import open_snapshot
+from prunelake.api.queries.snapshots.snapshot import open_snapshot
 from prunelake.identity import content_hash
 from prunelake.lake import commit, read
 from prunelake.lake.files.entries import (

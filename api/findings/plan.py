@@ -10,7 +10,7 @@ from prunelake.planning.needs import VerdictPlan
 from prunelake.planning.request import PlanRequest
 from prunelake.planning.verdict_plan import plan_verdicts
 
-from ..queries.snapshot import Snapshot
+from ..queries.snapshots.snapshot import Snapshot
 from .wording import at_levels, isolated, model_name, percent
 
 

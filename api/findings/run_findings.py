@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from ..queries import runs
-from ..queries.snapshot import Snapshot
+from ..queries.snapshots.snapshot import Snapshot
 from . import sentences
 from .headline import headline
 from .selection import SelectionRequest, select_with_levels

@@ -10,7 +10,7 @@ from prunelake.errors import NotFound, NothingToShow
 from prunelake.lake.sql.bound_query import BoundQuery
 
 from ..queries import run_metrics, runs
-from ..queries.snapshot import ReadRows, Snapshot
+from ..queries.snapshots.snapshot import ReadRows, Snapshot
 from .level_names import REMOVALS, LevelNames
 from .level_rows import default_level
 

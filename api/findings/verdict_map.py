@@ -10,7 +10,7 @@ from prunelake.command_line import rounded_up
 from prunelake.schema.verdicts import Verdict
 
 from ..queries import run_metrics, runs, verdict_map
-from ..queries.snapshot import ReadRows, Snapshot
+from ..queries.snapshots.snapshot import ReadRows, Snapshot
 from .headline import headline
 from .level_names import LevelNames
 from .level_rows import JUDGED_METRICS

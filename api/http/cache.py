@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prunelake.errors import NoSnapshot
 
-from ..queries.snapshot import LatestSnapshot
+from ..queries.snapshots.snapshot import LatestSnapshot
 from .code_id import code_id
 from .problems import response_to
 from .ranges import ranged_answer

@@ -6,7 +6,7 @@ from typing import Any
 from prunelake.errors import NotFound
 from prunelake.lake.sql.bound_query import BoundQuery
 
-from .snapshot import Snapshot
+from .snapshots.snapshot import Snapshot
 
 
 def notable_examples(run_id: str, level: int, limit: int) -> BoundQuery:

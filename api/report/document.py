@@ -27,7 +27,7 @@ from ..findings.selection import Selection
 from ..findings.wording import listed, model_name, number, order_name, removed_modules
 from ..queries import charts, run_metrics
 from ..queries import runs as run_queries
-from ..queries.snapshot import open_snapshot
+from ..queries.snapshots.snapshot import open_snapshot
 from . import html, tables
 from .drawings import Drawings
 from .recommendations_section import recommended_section

@@ -16,7 +16,7 @@ from ..charts.drawing import formats, house_style, pictures
 from ..charts.drawing.formats import ChartFormat
 from ..findings.selection import load_selection
 from ..http.problems import ERROR_RESPONSES
-from ..queries.snapshot import Snapshot
+from ..queries.snapshots.snapshot import Snapshot
 from .parameters import RunParameters, SnapshotDependency, reject_repeated_parameters
 
 router = APIRouter(

@@ -17,10 +17,10 @@ from ..findings.wording import model_name
 from ..http.negotiation import chosen_format
 from ..http.problems import ERROR_RESPONSES
 from ..queries import runs as run_queries
-from ..queries.snapshot import Snapshot
-from ..queries.stored_rows import StoredPage, stored_page
-from ..queries.view_catalog import View, all_views, filter_names, view_named
-from ..queries.view_rows import DEFAULT_LIMIT, RowPage, row_page
+from ..queries.snapshots.snapshot import Snapshot
+from ..queries.views.stored_rows import StoredPage, stored_page
+from ..queries.views.view_catalog import View, all_views, filter_names, view_named
+from ..queries.views.view_rows import DEFAULT_LIMIT, RowPage, row_page
 from ..settings import ApiSettings
 from .parameters import SettingsDependency, SnapshotDependency
 from .view_openapi import (

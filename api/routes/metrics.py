@@ -15,7 +15,7 @@ from ..http.problems import ERROR_RESPONSES
 from ..http.request_counters import RequestCounters
 from ..queries import runs
 from ..queries.operations import Operations, OperationsState
-from ..queries.snapshot import LatestSnapshot, Snapshot
+from ..queries.snapshots.snapshot import LatestSnapshot, Snapshot
 
 router = APIRouter(responses=ERROR_RESPONSES, tags=["server"])
 

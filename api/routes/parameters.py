@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from prunelake.errors import InvalidRequest
 
 from ..findings.selection import SelectionRequest
-from ..queries.snapshot import Snapshot
+from ..queries.snapshots.snapshot import Snapshot
 from ..settings import ApiSettings
 
 

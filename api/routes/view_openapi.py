@@ -5,8 +5,8 @@ from typing import Any
 
 from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat
 
-from ..queries.view_catalog import FILTER_SUFFIXES, View, all_views
-from ..queries.view_rows import DEFAULT_LIMIT
+from ..queries.views.view_catalog import FILTER_SUFFIXES, View, all_views
+from ..queries.views.view_rows import DEFAULT_LIMIT
 
 Schema = dict[str, Any]
 

@@ -22,7 +22,7 @@ from prunelake.errors import LimitExceeded, NoSnapshot, PruneLakeError, QueryErr
 from prunelake.lake.sql.views import error_message
 from prunelake.schema.row_formats import RowFormat
 
-from ..queries.snapshot import LatestSnapshot, open_cursor
+from ..queries.snapshots.snapshot import LatestSnapshot, open_cursor
 from .limited_query import run_query
 from .messages import READY_LINE, SqlRequest, SqlResponseHeader
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from prunelake.errors import LimitExceeded, NoSnapshot, PruneLakeError, QueryError, ServerBusy
 
-from ..queries.snapshot import time_limit_exceeded
+from ..queries.snapshots.snapshot import time_limit_exceeded
 from ..settings import ApiSettings
 from . import worker
 from .messages import READY_LINE, SqlRequest, SqlResponseHeader

@@ -16,7 +16,7 @@ from prunelake.api.app import create_app
 from prunelake.api.charts.catalog import CHARTS
 from prunelake.api.http.code_id import code_id
 from prunelake.api.http.problems import ERROR_STATUS
-from prunelake.api.queries.row_filters import CONTROL_PARAMETERS
+from prunelake.api.queries.views.row_filters import CONTROL_PARAMETERS
 from prunelake.lake.publish import publish
 from prunelake.lake.recorded import RECORDED_LAKE, unpack_lake
 from prunelake.lake.sql.views import query

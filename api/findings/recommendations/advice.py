@@ -7,7 +7,7 @@ from pydantic import Field
 from prunelake.recommend.recommendation import Recommendation, recommend
 from prunelake.recommend.request import RecommendationRequest
 
-from ...queries.snapshot import Snapshot
+from ...queries.snapshots.snapshot import Snapshot
 from .answer import answer_sentences
 from .caveats import caveats
 from .changes import what_would_change

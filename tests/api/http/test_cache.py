@@ -16,8 +16,8 @@ from prunelake.analysis.analyse import analyse
 from prunelake.api.http.cache import CacheMiddleware
 from prunelake.api.http.code_id import code_id
 from prunelake.api.http.disconnects import DisconnectMiddleware
-from prunelake.api.queries.snapshot import LatestSnapshot
-from prunelake.api.queries.view_rows import RowPage, row_page
+from prunelake.api.queries.snapshots.snapshot import LatestSnapshot
+from prunelake.api.queries.views.view_rows import RowPage, row_page
 from prunelake.errors import NoSnapshot
 from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import publish
@@ -153,7 +153,7 @@ def test_an_answer_is_kept_until_its_snapshot_is_replaced(
     def refuse(*_: object) -> None:
         raise AssertionError("asked again")
 
-    monkeypatch.setattr("prunelake.api.queries.snapshot.Snapshot.cursor", refuse)
+    monkeypatch.setattr("prunelake.api.queries.snapshots.snapshot.Snapshot.cursor", refuse)
     assert client.get("/verdicts").json() == kept
     assert client.get("/verdicts?limit=1").status_code == 500
     explained_run(lake, "second")

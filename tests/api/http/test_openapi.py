@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from prunelake.analysis.analyse import analyse
 from prunelake.api.app import create_app
 from prunelake.api.http.problems import Problem
-from prunelake.api.queries.view_catalog import all_views, filter_names
+from prunelake.api.queries.views.view_catalog import all_views, filter_names
 from prunelake.api.routes.view_openapi import JSON_TYPES
 from prunelake.api.settings import ApiSettings
 from prunelake.lake.publish import publish

@@ -108,7 +108,8 @@ def test_every_answer_has_the_safe_headers(
     with api_client(lake) as client:
         answers = [client.get(path) for path in ("/", "/verdicts", "/nonsense", "/verdicts?x=1")]
         answers += [client.post("/verdicts"), guarded.get("/verdicts")]
-        monkeypatch.setattr("prunelake.api.queries.snapshot.Snapshot.cursor", lambda *_: 1 / 0)
+        cursor = "prunelake.api.queries.snapshots.snapshot.Snapshot.cursor"
+        monkeypatch.setattr(cursor, lambda *_: 1 / 0)
         answers.append(client.get("/verdicts?limit=7"))
     assert [answer.status_code for answer in answers] == [200, 200, 404, 422, 405, 401, 500]
     for answer in answers:
@@ -125,7 +126,7 @@ def test_a_server_error_reveals_no_details(
     def fail(*_: object) -> None:
         raise RuntimeError("a secret detail")
 
-    monkeypatch.setattr("prunelake.api.queries.snapshot.Snapshot.cursor", fail)
+    monkeypatch.setattr("prunelake.api.queries.snapshots.snapshot.Snapshot.cursor", fail)
     with api_client(lake) as client:
         answer = client.get("/verdicts?limit=8")
     assert answer.status_code == 500

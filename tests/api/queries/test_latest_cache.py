@@ -2,7 +2,7 @@ from functools import partial
 
 import polars as pl
 
-from prunelake.api.queries.latest_cache import OVERHEAD, result_cache, row_cache
+from prunelake.api.queries.snapshots.latest_cache import OVERHEAD, result_cache, row_cache
 
 
 def test_rows_are_read_once_and_forgotten_beyond_the_capacity() -> None:

@@ -7,10 +7,10 @@ import duckdb
 import pytest
 from polars.testing import assert_frame_equal
 
-from prunelake.api.queries.snapshot import Snapshot
-from prunelake.api.queries.stored_rows import stored_page
-from prunelake.api.queries.view_catalog import View
-from prunelake.api.queries.view_rows import row_page
+from prunelake.api.queries.snapshots.snapshot import Snapshot
+from prunelake.api.queries.views.stored_rows import stored_page
+from prunelake.api.queries.views.view_catalog import View
+from prunelake.api.queries.views.view_rows import row_page
 
 # A view that snapshots store, with values of every type at which the two could differ.
 VIEW = View(

@@ -12,8 +12,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from prunelake.analysis.analyse import analyse
-from prunelake.api.queries.snapshot import LatestSnapshot
-from prunelake.api.queries.view_catalog import all_views
+from prunelake.api.queries.snapshots.snapshot import LatestSnapshot
+from prunelake.api.queries.views.view_catalog import all_views
 from prunelake.errors import LimitExceeded
 from prunelake.lake.publish import publish
 from prunelake.lake.sql import views

@@ -20,7 +20,7 @@ import pytest
 
 from benchmarks.serving import Server, served
 from prunelake.analysis.analyse import analyse
-from prunelake.api.queries.snapshot import open_cursor, open_snapshot
+from prunelake.api.queries.snapshots.snapshot import open_cursor, open_snapshot
 from prunelake.api.sandbox.limited_query import run_query
 from prunelake.api.sandbox.messages import SqlRequest
 from prunelake.errors import QueryError

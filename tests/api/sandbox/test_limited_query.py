@@ -11,7 +11,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from prunelake.api.queries.snapshot import open_cursor, open_snapshot
+from prunelake.api.queries.snapshots.snapshot import open_cursor, open_snapshot
 from prunelake.api.sandbox.limited_query import run_query
 from prunelake.api.sandbox.messages import SqlRequest, SqlResponseHeader
 from prunelake.errors import LimitExceeded, QueryError

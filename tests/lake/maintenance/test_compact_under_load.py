@@ -27,7 +27,7 @@ ROLES = """
 import multiprocessing, sys
 from pathlib import Path
 from prunelake.lake.sql.bound_query import BoundQuery
-from prunelake.api.queries.snapshot import LatestSnapshot
+from prunelake.api.queries.snapshots.snapshot import LatestSnapshot
 from prunelake.analysis.analyse import analyse
 from prunelake.lake import commit, read
 from prunelake.lake.sql import views

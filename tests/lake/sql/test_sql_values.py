@@ -25,13 +25,13 @@ ALLOWED = {
     "lib/prunelake/lake/sql/views.py": {
         "statement.query.rstrip().rstrip(';')",  # the statement of the user, to be explained
     },
-    "api/queries/view_rows.py": {  # names that the catalogue of views has
+    "api/queries/views/view_rows.py": {  # names that the catalogue of views has
         "view.name",
         "where",
         "', '.join(terms)",
     },
-    "api/queries/row_filters.py": {"name", "self.column"},
-    "api/queries/stored_rows.py": {"page.view.name", "key"},
+    "api/queries/views/row_filters.py": {"name", "self.column"},
+    "api/queries/views/stored_rows.py": {"page.view.name", "key"},
     "api/charts/correlation_matrix.py": {"interval(values[0], values[-1])"},  # a sentence
 }
 """The expressions that may be formatted into a text that begins like a query, by module."""

@@ -13,7 +13,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from prunelake.analysis.analyse import analyse
-from prunelake.api.queries.snapshot import LatestSnapshot
+from prunelake.api.queries.snapshots.snapshot import LatestSnapshot
 from prunelake.errors import CorruptFile, LakeError, QueryError
 from prunelake.lake import commit, read
 from prunelake.lake.files.findings import FindingKind

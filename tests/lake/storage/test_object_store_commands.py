@@ -15,9 +15,9 @@ from starlette.testclient import TestClient
 from prunelake.analysis.analyse import analyse
 from prunelake.api.app import create_app
 from prunelake.api.queries import operations
-from prunelake.api.queries import snapshot_mirror as mirroring
-from prunelake.api.queries.snapshot import LatestSnapshot
-from prunelake.api.queries.snapshot_mirror import SnapshotMirror
+from prunelake.api.queries.snapshots import snapshot_mirror as mirroring
+from prunelake.api.queries.snapshots.snapshot import LatestSnapshot
+from prunelake.api.queries.snapshots.snapshot_mirror import SnapshotMirror
 from prunelake.api.settings import ApiSettings
 from prunelake.errors import LakeError, MissingExtra, NoSnapshot
 from prunelake.lake import commit, read

@@ -1,0 +1,1 @@
+"""The published snapshot: open it, keep a local copy, and cache its answers."""

@@ -1,0 +1,1 @@
+"""The rows of a view: columns, filters, order, pages."""
