@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 from playwright.sync_api import Page, sync_playwright
 
-from benchmarks.serving import Server, served
+from benchmarks.server.serving import Server, served
 from benchmarks.versions import environment
 
 # Resolves with the milliseconds until the change is shown: the status line names it, and no visible

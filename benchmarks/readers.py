@@ -29,10 +29,10 @@ from urllib.parse import urlencode
 
 import httpx
 
-from benchmarks.load import LoadResult, run_load
 from benchmarks.page import new_reader, wait_s
 from benchmarks.report import head, table, write
-from benchmarks.serving import served
+from benchmarks.server.load import LoadResult, run_load
+from benchmarks.server.serving import served
 from benchmarks.versions import CODE, FORMER, answer_of, checked_out, environment
 
 EMPTY, ONE, FORTY = "0", "1", "40"

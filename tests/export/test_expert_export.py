@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from benchmarks.tiny_decoders import BLOCKS, build_tiny
+from benchmarks.models.tiny_decoders import BLOCKS, build_tiny
 from prunelake.errors import ExportError, UnsupportedModel
 from prunelake.export.checkpoint import write_checkpoint
 from prunelake.export.export import ExportRequest, export_model

@@ -166,7 +166,7 @@ def test_another_kind_of_tokenizer_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rope", [ROPE, LLAMA3])
 def test_llama_cpp_computes_the_same(rope: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("llama_cpp_py_sync")  # a package with llama.cpp, 5 MB
-    from benchmarks.llama_cpp import llama_cpp_logits, open_gguf
+    from benchmarks.models.llama_cpp import llama_cpp_logits, open_gguf
 
     model = llama(rope_parameters=rope)
     written(model, [1, 3], tmp_path)

@@ -1,6 +1,6 @@
 """Portable checkpoints have the names that transformers 4 reads, and transformers 5 reads the same.
 
-`benchmarks/transformers_versions.py` compares the logits in both.
+`benchmarks/models/transformers_versions.py` compares the logits in both.
 """
 
 import json

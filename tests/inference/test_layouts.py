@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from benchmarks.families import check
-from benchmarks.tiny_decoders import build_tiny, causal_types, wrapper_types
+from benchmarks.models.families import check
+from benchmarks.models.tiny_decoders import build_tiny, causal_types, wrapper_types
 from prunelake.errors import UnsupportedModel
 from prunelake.inference.description import describe_decoder
 from prunelake.inference.nested import NestedModel

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from benchmarks.decoding import LONG, SHORT, generated, padded_batch, recomputed
-from benchmarks.tiny_decoders import build_tiny
+from benchmarks.models.decoding import LONG, SHORT, generated, padded_batch, recomputed
+from benchmarks.models.tiny_decoders import build_tiny
 from prunelake.models.removal import detached, removed
 from prunelake.spec import Unit
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.tiny_decoders import BLOCKS, build_tiny
+from benchmarks.models.tiny_decoders import BLOCKS, build_tiny
 from prunelake.errors import UnknownLayer, UnsupportedModel
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery

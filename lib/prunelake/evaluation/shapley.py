@@ -35,7 +35,8 @@ import numpy as np
 from prunelake.schema.arrays import BoolArray, FloatArray
 
 RIDGE = 0.4
-"""Chosen on three prompts that `benchmarks/shapley.py` excludes; 0.2 to 0.8 differ little."""
+"""Chosen on three prompts that `benchmarks.explanations.shapley` excludes; 0.2 to 0.8 differ
+little."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ MODEL_TYPES = (
     "qwen2",
     "qwen3",
 )
-"""The model types whose logits were equal, by `benchmarks.transformers_versions`."""
+"""The model types whose logits were equal, by `benchmarks.models.transformers_versions`."""
 
 COMPACT_CODE_TYPES = tuple(name for name in MODEL_TYPES if name != "gpt_neox")
 """The same for compact checkpoints with code. In transformers 4, a weight of GPT-NeoX has another

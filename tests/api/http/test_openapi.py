@@ -25,7 +25,7 @@ from tests.support.runs import example_runs
 FUZZED = (
     "^/(health|findings|recommendations|sql|views/headlines)$|^/examples/.*example_id|^/charts/"
 )
-"""A route of every kind. `python -m benchmarks.fuzz` fuzzes all routes, for longer."""
+"""A route of every kind. `python -m benchmarks.server.fuzz` fuzzes all routes, for longer."""
 
 EMPTY = (
     *("bounds", "copied_cells", "damaged_runs", "excluded", "looks", "seed_agreement"),
@@ -222,7 +222,7 @@ def test_the_token_is_declared_if_it_is_required(tmp_path: Path) -> None:
 @pytest.mark.endurance  # each request of a fuzzer takes as long as a test
 def test_fuzzed_requests_are_answered_as_declared() -> None:
     # A process of its own: schemathesis changes how pytest and warnings work.
-    command = [sys.executable, "-m", "benchmarks.fuzz", "--cases", "5", "--routes", FUZZED]
+    command = [sys.executable, "-m", "benchmarks.server.fuzz", "--cases", "5", "--routes", FUZZED]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert ran.returncode == 0, ran.stdout[-5000:] + ran.stderr[-5000:]
     assert " 0 faults in " in ran.stdout

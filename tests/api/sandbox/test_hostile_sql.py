@@ -18,7 +18,7 @@ import duckdb
 import httpx
 import pytest
 
-from benchmarks.serving import Server, served
+from benchmarks.server.serving import Server, served
 from prunelake.analysis.analyse import analyse
 from prunelake.api.queries.snapshots.snapshot import open_cursor, open_snapshot
 from prunelake.api.sandbox.limited_query import run_query

@@ -1,4 +1,4 @@
-"""Headers and cursors that break servers, for the tests and for `benchmarks.fuzz`."""
+"""Headers and cursors that break servers, for the tests and for `benchmarks.server.fuzz`."""
 
 import base64
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 import torch
 from transformers import PreTrainedModel
 
-from benchmarks.tiny_decoders import BLOCKS
+from benchmarks.models.tiny_decoders import BLOCKS
 
 EXPERTS, CHOSEN = 4, 2
 """The experts of each block of `build_tiny`, and those that its router chooses for a token."""

@@ -1,6 +1,6 @@
 """The error rates of sequential verdicts, and their number of examples.
 
-    python -m benchmarks.sequential_verdicts
+    python -m benchmarks.simulations.sequential_verdicts
 
 Each simulated sweep draws a pilot, plans its examples from it (power 0.95), and adds examples in
 rounds until the verdict is decided or the plan is used up. Its number of rows is compared with a
@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.error_rates import Array, simulated_run
-from benchmarks.planned_power import needed, verdict
+from benchmarks.simulations.error_rates import Array, simulated_run
+from benchmarks.simulations.planned_power import needed, verdict
 from prunelake.analysis import statistics
 from prunelake.analysis.bootstrap import CalibrationBootstrap
 from prunelake.analysis.example_scores import ExampleScores

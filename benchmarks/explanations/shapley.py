@@ -1,6 +1,6 @@
 """The error of explanations against exact Shapley values, by method and masks per token.
 
-    python -m benchmarks.shapley [--seeds 10] [--games FOLDER]
+    python -m benchmarks.explanations.shapley [--seeds 10] [--games FOLDER]
 
 SmolLM2-135M and Gemma 3 270M score every mask of short prompts at five removal levels. The file
 `FOLDER/NAME.npz` keeps the scores of each prompt for the next run. All estimates use these scores.
@@ -23,8 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.paths import RESULTS
-from benchmarks.shapley_estimates import (
+from benchmarks.explanations.shapley_estimates import (
     Estimates,
     Found,
     accuracy_table,
@@ -33,12 +32,8 @@ from benchmarks.shapley_estimates import (
     numbers,
     rank_correlation,
 )
-from benchmarks.shapley_games import (
-    LEVELS,
-    TUNED_ON,
-    drawn_game,
-    short_games,
-)
+from benchmarks.explanations.shapley_games import LEVELS, TUNED_ON, drawn_game, short_games
+from benchmarks.paths import RESULTS
 
 DRAWN, DRAWN_GAMES = (24, 48), 10  # players
 
@@ -84,8 +79,8 @@ def main() -> None:
     parser.add_argument("--games", type=Path, help="folder that keeps the answers of the models")
     options = parser.parse_args()
     lines = [
-        f"`python -m benchmarks.shapley --seeds {options.seeds}`, {datetime.now(UTC):%Y-%m-%d}: "
-        f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, "
+        f"`python -m benchmarks.explanations.shapley --seeds {options.seeds}`, "
+        f"{datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, "
         f"captum {version('captum')}, shapiq {version('shapiq')}, float32.",
         "",
         "Values by level stand side by side. Error: squared, over that of equal shares. Noise of "

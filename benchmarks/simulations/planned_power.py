@@ -1,6 +1,6 @@
 """Planned power compared with achieved power.
 
-    python -m benchmarks.planned_power
+    python -m benchmarks.simulations.planned_power
 
 Each simulated study draws a pilot, plans its examples from it (margin 0.02 or 0.05, power 0.8),
 draws that many new examples and tests them as an analysis does. A verdict is right if the change is
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.error_rates import SAME, simulated_run
+from benchmarks.simulations.error_rates import SAME, simulated_run
 from prunelake.analysis import statistics
 from prunelake.analysis.analyse import analyse_examples
 from prunelake.analysis.bootstrap import bootstrap_metrics

@@ -1,6 +1,6 @@
 """The cost of the API: latency and requests per second, compared with DuckDB alone and datasette.
 
-    python -m benchmarks.api --lake LAKE [--datasette PATH] [--seconds 10] [--soak 60]
+    python -m benchmarks.server.api --lake LAKE [--datasette PATH] [--seconds 10] [--soak 60]
 
 LAKE is a published lake of `python benchmarks/lake.py`. wrk sends requests over loopback with 1 and
 32 clients: cold, with all requests different, and cached, with all requests equal. DuckDB answers
@@ -30,10 +30,10 @@ import numpy as np
 import polars as pl
 import uvicorn
 
-from benchmarks.load import LoadResult, run_load
 from benchmarks.paths import RESULTS
-from benchmarks.serving import served
-from benchmarks.soak import soak
+from benchmarks.server.load import LoadResult, run_load
+from benchmarks.server.serving import served
+from benchmarks.server.soak import soak
 from prunelake.analysis.analyse import analyse
 from prunelake.api.queries.snapshots.snapshot import Snapshot, open_cursor, open_snapshot
 from prunelake.api.queries.views.view_catalog import view_named
@@ -257,7 +257,7 @@ def main() -> None:
             print(list(table([row]))[-1], flush=True)
         told = [line for real in (False, True) for line in soak(folder, options.soak, real)]
     lines = [
-        f"`python -m benchmarks.api`, {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, "
+        f"`python -m benchmarks.server.api`, {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, "
         f"{os.cpu_count()} cores, load average {before:.1f} at the start; {versions(options)}; "
         f"{(options.lake / SNAPSHOT_FILE).stat().st_size / 1e6:,.0f} MB of snapshot. Milliseconds; "
         f"{options.seconds:g} s each; the server, wrk and what is compared share the cores.",

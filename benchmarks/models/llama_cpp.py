@@ -1,7 +1,7 @@
 """Compare log-likelihoods of real answers in llama.cpp with those of PruneLake.
 
     pip install llama-cpp-py-sync
-    python -m benchmarks.llama_cpp [--options 200] [--layers 3,5,8,11,13,17,20,22]
+    python -m benchmarks.models.llama_cpp [--options 200] [--layers 3,5,8,11,13,17,20,22]
 
 A GGUF export of SmolLM2-135M without these attention layers, and without these blocks, in float32
 and Q8_0, scores the options of ARC-Easy. llama.cpp keeps its KV cache in float32 here.

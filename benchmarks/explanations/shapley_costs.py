@@ -1,6 +1,6 @@
 """The forward tokens of explanations in a sweep of 16 levels, and their error on longer prompts.
 
-    python -m benchmarks.shapley_costs
+    python -m benchmarks.explanations.shapley_costs
 
 SmolLM2-135M explains a few prompts at levels 0 to 15. The reference of the error is Leverage SHAP
 with 100 masks per token, because there are too many masks to score all of them. `shapley.py`
@@ -19,9 +19,15 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.explanations.shapley_estimates import (
+    Samples,
+    accuracy_table,
+    estimate,
+    label,
+    numbers,
+)
+from benchmarks.explanations.shapley_games import Player, examples, sampled_game
 from benchmarks.paths import RESULTS
-from benchmarks.shapley_estimates import Samples, accuracy_table, estimate, label, numbers
-from benchmarks.shapley_games import Player, examples, sampled_game
 from prunelake.evaluation.attributions import compute_attributions
 from prunelake.evaluation.predictions import predict
 from prunelake.inference.nested import NestedModel
@@ -110,7 +116,7 @@ def sections() -> Iterator[str]:
 
 def main() -> None:
     lines = [
-        f"`python -m benchmarks.shapley_costs`, {datetime.now(UTC):%Y-%m-%d}: "
+        f"`python -m benchmarks.explanations.shapley_costs`, {datetime.now(UTC):%Y-%m-%d}: "
         f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, float32."
     ]
     for line in sections():

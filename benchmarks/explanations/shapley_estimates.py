@@ -10,7 +10,7 @@ from captum.attr import KernelShap
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from benchmarks.shapley_games import Floats, Game, Masks
+from benchmarks.explanations.shapley_games import Floats, Game, Masks
 from prunelake.evaluation.difference_shap import difference_shap, sample_stages
 from prunelake.evaluation.shapley import sample_coalitions, shapley_values
 

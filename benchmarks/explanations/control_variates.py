@@ -1,6 +1,6 @@
 """Do cheap scores save explanations? Control variates for mean comprehensiveness and sufficiency.
 
-    python -m benchmarks.control_variates --games FOLDER
+    python -m benchmarks.explanations.control_variates --games FOLDER
 
 An expensive value y is known for n explained rows, a cheap value x for all N rows. The control
 variate (prediction-powered inference with tuned power: Angelopoulos, Duchi and Zrnic, PPI++, 2023)
@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t as student
 
+from benchmarks.explanations.shapley_estimates import deleted, numbers, rank_correlation
+from benchmarks.explanations.shapley_games import LEVELS, Floats, Game, short_games
 from benchmarks.paths import RESULTS
-from benchmarks.shapley_estimates import deleted, numbers, rank_correlation
-from benchmarks.shapley_games import LEVELS, Floats, Game, short_games
 from prunelake.lake.recorded import RECORDED_LAKE, unpack_lake
 from prunelake.lake.sql.views import query
 
@@ -156,7 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--games", type=Path, required=True, help="as of `shapley.py`")
     options = parser.parse_args()
-    lines = [f"`python -m benchmarks.control_variates`, {datetime.now(UTC):%Y-%m-%d}."]
+    lines = [f"`python -m benchmarks.explanations.control_variates`, {datetime.now(UTC):%Y-%m-%d}."]
     for line in sections(options.games):
         print(line, file=sys.stderr)
         lines.append(line)

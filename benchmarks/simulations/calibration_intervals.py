@@ -1,11 +1,10 @@
 """How often the 95 % interval of an ECE difference contains the true difference.
 
-    python -m benchmarks.calibration_intervals [--runs 200] [--examples 1000] [--seed 7]
+    python -m benchmarks.simulations.calibration_intervals [--runs 200] [--examples 1000] [--seed 7]
 
 Level 0 is calibrated or overconfident; the other level has an ECE that is larger by a known change.
-The distribution is that of benchmarks/error_rates.py: four options have latent scores, their
-softmax draws the right option, and each level adds new noise to the scores and multiplies them by a
-sharpness. The truth is the ECE of a million examples. Prints a table of coverage, and of the misses
+The distribution is that of error_rates.py: four options have latent scores, their softmax draws the
+right option, and each level adds new noise to the scores and multiplies them by a sharpness. The truth is the ECE of a million examples. Prints a table of coverage, and of the misses
 on both sides.
 """
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from benchmarks.error_rates import NOISE, SPREAD
+from benchmarks.simulations.error_rates import NOISE, SPREAD
 from prunelake.analysis import calibration, statistics
 from prunelake.analysis.bootstrap import BootstrappedMetric
 

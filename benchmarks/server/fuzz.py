@@ -1,6 +1,6 @@
 """Check that the API conforms to its OpenAPI: schemathesis and hostile requests, route by route.
 
-    python -m benchmarks.fuzz [--cases 1000] [--routes REGEX] [--workers 2]
+    python -m benchmarks.server.fuzz [--cases 1000] [--routes REGEX] [--workers 2]
 
 Serves a small lake of drawn runs. Prints one line for each route, and the faults; with faults the
 exit status is 1. Every error must have the common shape, and none may be a server error.
@@ -26,7 +26,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import ValidationError
 
-from benchmarks.serving import Server, served
+from benchmarks.server.serving import Server, served
 from prunelake.analysis.analyse import analyse
 from prunelake.api.http.problems import Problem
 from prunelake.lake.publish import publish

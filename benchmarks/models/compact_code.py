@@ -2,7 +2,7 @@
 
     python -m venv /tmp/tf4
     /tmp/tf4/bin/pip install torch transformers==4.57.3
-    python -m benchmarks.compact_code /tmp/tf4/bin/python
+    python -m benchmarks.models.compact_code /tmp/tf4/bin/python
 
 Each family of the tests is a tiny random model without two of its attention layers, MLPs or blocks,
 with tied and untied embeddings. `--model REFERENCE` adds a real model without 8 attention layers.

@@ -1,6 +1,7 @@
 """How often `recommend` recommends a level that is truly worse by the margin.
 
-    python benchmarks/recommendation_errors.py [--lakes 1000] [--seed 0] [--worse accuracy]
+    python benchmarks/simulations/recommendation_errors.py [--lakes 1000] [--seed 0]
+        [--worse accuracy]
 
 Each simulated lake has some removal orders of one model, with one level each. That level is worse
 than the unpruned model by exactly the margin in one criterion, and equal to it in the others. The

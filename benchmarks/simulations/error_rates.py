@@ -1,6 +1,6 @@
 """The error rates of the analysis: its own functions applied to simulated runs with known truth.
 
-    python benchmarks/error_rates.py [--share 1.0] [--seed 0]
+    python benchmarks/simulations/error_rates.py [--share 1.0] [--seed 0]
 
 Prints the tables of docs/statistics.md. `--share 0.1` makes a tenth of the simulations. Every run
 is drawn from one distribution. Four options have latent scores, their softmax draws the right

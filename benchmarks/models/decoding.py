@@ -1,6 +1,6 @@
 """Greedy decoding by `generate` against whole passes, for tiny models without some parts.
 
-    python -m benchmarks.decoding bamba zamba2 mixtral
+    python -m benchmarks.models.decoding bamba zamba2 mixtral
 
 For each unit, the first layer with it is removed, then all of them; of the unit expert, one expert
 of each block. Each model decodes with and without a cache, alone and in a batch with padding.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from benchmarks.tiny_decoders import build_tiny
+from benchmarks.models.tiny_decoders import build_tiny
 from prunelake.errors import UnsupportedModel
 from prunelake.models.decoder.level_range import level_range
 from prunelake.models.removal import detached, removed

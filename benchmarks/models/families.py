@@ -1,7 +1,7 @@
 """Every causal-LM class of the installed transformers: exact, refused, or not built.
 
-    python -m benchmarks.families
-    python -m benchmarks.families qwen3_next gemma4_text
+    python -m benchmarks.models.families
+    python -m benchmarks.models.families qwen3_next gemma4_text
 
 A tiny random model of each class (`tiny_decoders`) runs in a process of its own, so that one
 failure does not stop the walk. For each unit of the model:
@@ -31,7 +31,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from benchmarks.tiny_decoders import VOCABULARY, build_tiny, causal_types, wrapper_types
+from benchmarks.models.tiny_decoders import VOCABULARY, build_tiny, causal_types, wrapper_types
 from prunelake.errors import UnsupportedModel
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery

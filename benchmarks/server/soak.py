@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.load import run_load
-from benchmarks.serving import Server, served
+from benchmarks.server.load import run_load
+from benchmarks.server.serving import Server, served
 from prunelake.analysis.analyse import analyse
 from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import publish

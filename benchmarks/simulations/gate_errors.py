@@ -1,6 +1,6 @@
 """The error rates of a gate: how often it fails or passes wrongly, and its planned power.
 
-    python -m benchmarks.gate_errors [--gates 600] [--seed 0]
+    python -m benchmarks.simulations.gate_errors [--gates 600] [--seed 0]
 
 Each simulated gate has six criteria on one run. Four options have latent scores, their softmax
 draws the right option, and the candidate adds noise to the scores of the baseline, so that

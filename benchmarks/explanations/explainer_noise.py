@@ -1,6 +1,6 @@
 """The part of a change of faithfulness that the explainer causes: several methods on the same rows.
 
-    python -m benchmarks.explainer_noise LAKE [--picture docs/explainer_noise.png]
+    python -m benchmarks.explanations.explainer_noise LAKE [--picture docs/explainer_noise.png]
 
 Reads the runs of a lake that explain the same examples by several methods. The reference is the
 `leverage_shap` with the most masks per token; with 24 its Shapley values have a small error

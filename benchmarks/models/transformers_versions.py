@@ -2,7 +2,7 @@
 
     python -m venv /tmp/tf4
     /tmp/tf4/bin/pip install torch transformers==4.57.3
-    python -m benchmarks.transformers_versions /tmp/tf4/bin/python
+    python -m benchmarks.models.transformers_versions /tmp/tf4/bin/python
 
 Each family of the tests is a tiny random model with plain, larger, and scaled rotary positions, and
 with 64 tokens. `--model REFERENCE` adds a real model without 8 of its attention layers.
