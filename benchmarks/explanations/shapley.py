@@ -80,8 +80,9 @@ def main() -> None:
     options = parser.parse_args()
     lines = [
         f"`python -m benchmarks.explanations.shapley --seeds {options.seeds}`, "
-        f"{datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, "
-        f"captum {version('captum')}, shapiq {version('shapiq')}, float32.",
+        f"{datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, {os.cpu_count()} cores, "
+        f"torch {torch.__version__}, captum {version('captum')}, "
+        f"shapiq {version('shapiq')}, float32.",
         "",
         "Values by level stand side by side. Error: squared, over that of equal shares. Noise of "
         "change: variance over seeds of a level's scores less those of level 0, over the spread of "

@@ -4,8 +4,9 @@
 
 Level 0 is calibrated or overconfident; the other level has an ECE that is larger by a known change.
 The distribution is that of error_rates.py: four options have latent scores, their softmax draws the
-right option, and each level adds new noise to the scores and multiplies them by a sharpness. The truth is the ECE of a million examples. Prints a table of coverage, and of the misses
-on both sides.
+right option, and each level adds new noise to the scores and multiplies them by a sharpness.
+The truth is the ECE of a million examples. Prints a table of coverage, and of the misses on both
+sides.
 """
 
 import argparse

@@ -7,7 +7,7 @@ import polars as pl
 from prunelake.lake.snapshot_file import EXPLANATION_VIEWS, MATERIALISED_VIEWS
 from prunelake.lake.sql.bound_query import BoundQuery
 
-from ...snapshots.snapshot import Snapshot
+from ..snapshots.snapshot import Snapshot
 from .view_catalog import FILTER_SUFFIXES
 from .view_rows import RowPage
 
