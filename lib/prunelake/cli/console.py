@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from prunelake.errors import InvalidSpec, validation_message
-from prunelake.schema.row_formats import RowFormat
-from prunelake.settings import load_settings as load_settings
+from prunelake.schema.row_format_names import RowFormat
 from prunelake.spec import DEFAULT_NEW_TOKENS, Strategy
+
+if TYPE_CHECKING:
+    from prunelake.lake.storage.location import Location
+    from prunelake.settings import Settings
 
 LakeOption = Annotated[
     str | None,
@@ -89,6 +92,13 @@ OutOption = Annotated[
     Path | None,
     typer.Option("--out", help="Write the rows to this file; .parquet, .csv, ... set the format."),
 ]
+
+
+def load_settings(lake: "str | Location | None" = None) -> "Settings":
+    """As `prunelake.settings.load_settings`, whose import takes as long as that of all commands."""
+    from prunelake.settings import load_settings
+
+    return load_settings(lake)
 
 
 def parse_strategy(text: str) -> Strategy:

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,8 +10,10 @@ from prunelake.cli.console import LakeOption, load_settings
 from prunelake.cli.evaluate import evaluate
 from prunelake.cli.read import write_report
 from prunelake.errors import InvalidSpec
-from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
+
+if TYPE_CHECKING:
+    from prunelake.settings import Settings
 
 DEMO_SPECS: list[dict[str, Any]] = [
     {
@@ -69,7 +71,7 @@ def demo(
     )
 
 
-def run_demo(settings: Settings) -> list[str]:
+def run_demo(settings: "Settings") -> list[str]:
     """Run the demo's sweeps; return the ids of their runs.
 
     Raises:
@@ -78,7 +80,7 @@ def run_demo(settings: Settings) -> list[str]:
     return [evaluate(SweepSpec.model_validate(fields), settings) for fields in DEMO_SPECS]
 
 
-def _open_recorded_lake(settings: Settings) -> tuple[Settings, list[str]]:
+def _open_recorded_lake(settings: "Settings") -> "tuple[Settings, list[str]]":
     """Unpack the recorded lake into the cache; return settings for it, and its run ids."""
     from prunelake.lake.read import run_ids
     from prunelake.lake.recorded import RECORDED_LAKE, unpack_lake

@@ -9,14 +9,14 @@ import typer
 from prunelake.cli.interruption import quick_stop
 from prunelake.errors import PruneLakeError
 from prunelake.quick_imports import quick_imports
-from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
 
 if TYPE_CHECKING:
+    from prunelake.settings import Settings
     from prunelake.sweeps.until_decided.run import Limits, Round
 
 
-def evaluate(spec: SweepSpec, settings: Settings) -> str:
+def evaluate(spec: SweepSpec, settings: "Settings") -> str:
     """Run a sweep; its progress goes to stderr. Returns the run's id.
 
     With PREFECT_API_URL the sweep is a flow that reports to that server; Ray needs a server.
@@ -39,7 +39,9 @@ def evaluate(spec: SweepSpec, settings: Settings) -> str:
             return run_sweep(spec, settings, executor)
 
 
-def evaluate_until_decided(spec: SweepSpec, limits: "Limits", settings: Settings) -> "list[Round]":
+def evaluate_until_decided(
+    spec: SweepSpec, limits: "Limits", settings: "Settings"
+) -> "list[Round]":
     """Sweep in rounds until every verdict is decided; a line about each round goes to stderr.
 
     Each round runs as in `evaluate`: in this process, or as a flow.
@@ -67,7 +69,7 @@ def evaluate_until_decided(spec: SweepSpec, limits: "Limits", settings: Settings
         )
 
 
-def _has_server(settings: Settings) -> bool:
+def _has_server(settings: "Settings") -> bool:
     if os.environ.get("PREFECT_API_URL"):
         return True
     if settings.task_runner == "ray":
@@ -77,7 +79,7 @@ def _has_server(settings: Settings) -> bool:
     return False
 
 
-def _evaluate_as_flow(spec: SweepSpec, settings: Settings) -> str:
+def _evaluate_as_flow(spec: SweepSpec, settings: "Settings") -> str:
     from prunelake.flows.sweep import sweep
 
     _drop_own_tracebacks()

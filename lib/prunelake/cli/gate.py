@@ -16,11 +16,11 @@ from prunelake.errors import InvalidSpec, PruneLakeError, one_line
 from prunelake.extras import naming_extras
 from prunelake.gate.reports import ERROR_CODE, check_report_paths, write_reports
 from prunelake.gate.results import Result
-from prunelake.settings import Settings
 
 if TYPE_CHECKING:
     from prunelake.gate.gate_file import Gate
     from prunelake.gate.results import GateResult
+    from prunelake.settings import Settings
 
 INTERRUPTED_CODE = 130
 """The usual code of a process that was interrupted; typer's own code for this would be 1."""
@@ -83,7 +83,7 @@ def _next_step(file: Path, lake: str | None, criteria: "Gate", until: Until | No
     return f"Next: prunelake gate {shlex.quote(str(file))} --until decided{option}"
 
 
-def _check(criteria: "Gate", settings: Settings) -> "GateResult":
+def _check(criteria: "Gate", settings: "Settings") -> "GateResult":
     if criteria.rows is None:
         from prunelake.gate.check import check_gate
 
@@ -97,7 +97,7 @@ def _check(criteria: "Gate", settings: Settings) -> "GateResult":
 
 
 def _decide(
-    criteria: "Gate", max_rows: int | None, max_minutes: float | None, settings: Settings
+    criteria: "Gate", max_rows: int | None, max_minutes: float | None, settings: "Settings"
 ) -> "GateResult":
     from prunelake.cli.evaluate import evaluate
     from prunelake.gate.until_decided import gate_until_decided

@@ -18,7 +18,6 @@ from prunelake.lake.storage.location import Location
 from prunelake.recommend.request import CalibrationMetric
 from prunelake.schema.metrics import DEFAULT_MARGIN
 from prunelake.schema.verdicts import DEFAULT_POWER
-from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL, task_name
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from prunelake.planning.flips import FlipNeed
     from prunelake.planning.needs import CriterionNeed, VerdictPlan
     from prunelake.planning.request import PlanRequest
+    from prunelake.settings import Settings
 
 
 def plan(
@@ -95,7 +95,7 @@ def _plan(lake: Location, request: "PlanRequest") -> "VerdictPlan":
         return plan_verdicts(lake_connection, request)
 
 
-def _split_rows(task: str, settings: Settings) -> int | None:
+def _split_rows(task: str, settings: "Settings") -> int | None:
     """The number of rows of a task; None if its rows are not on this machine.
 
     Raises:

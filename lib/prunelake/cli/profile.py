@@ -1,8 +1,7 @@
 """`prunelake profile`: measure the cost of each level on this machine."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import polars as pl
 import typer
 from pydantic import ValidationError
 
@@ -16,11 +15,12 @@ from prunelake.cli.console import (
     parse_numbers,
     parse_strategy,
 )
-from prunelake.cli.text.rows import print_frame
 from prunelake.errors import InvalidSpec, validation_message
 from prunelake.extras import require_extra
-from prunelake.schema.profile_tables import MAX_LOAD_AVERAGE
 from prunelake.spec import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    import polars as pl
 
 COST_COLUMNS = {
     "parameter_count": ("parameters, M", 1e6),
@@ -78,9 +78,13 @@ def profile(
 
     check_device_name(settings.device)  # before torch loads
     check_levels(model, fields["levels"], fields["strategy"].unit)
+    import polars as pl
+
+    from prunelake.cli.text.rows import print_frame
     from prunelake.lake.sql import views
     from prunelake.lake.sql.run_lookup import profile_costs
     from prunelake.profiling.profile import ProfileRequest, profile_model
+    from prunelake.schema.profile_tables import MAX_LOAD_AVERAGE
 
     try:
         request = ProfileRequest.model_validate(fields)
@@ -115,8 +119,10 @@ def profile(
     typer.echo(f"profile {profile_id} is in the lake {settings.lake}")
 
 
-def _speedup(name: str) -> pl.Expr:
+def _speedup(name: str) -> "pl.Expr":
     """A ratio with its range as text: 1.09 (1.05 to 1.12)."""
+    import polars as pl
+
     median, low, high = (pl.col(f"{name}{end}").round(2) for end in ("", "_low", "_high"))
     return pl.format("{} ({} to {})", median, low, high)
 

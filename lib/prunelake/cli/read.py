@@ -4,15 +4,15 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import polars as pl
 import typer
 
 from prunelake.cli.console import FormatOption, LakeOption, OutOption, load_settings
-from prunelake.cli.text.rows import print_frame
 from prunelake.errors import InvalidSpec
 from prunelake.lake.storage.location import Location
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from prunelake.lake.sql.bound_query import Connection
 
 
@@ -42,6 +42,7 @@ def sql(
 
     A table that is wider than the terminal continues below. `--out x.parquet` keeps all digits.
     """
+    from prunelake.cli.text.rows import print_frame
     from prunelake.cli.time_limit import time_limit
     from prunelake.lake.sql import views
 
@@ -49,7 +50,7 @@ def sql(
         raise InvalidSpec(f"--seconds {seconds:g} is not above 0")
     folder = load_settings(lake).lake
 
-    def answer(connection: "Connection") -> pl.DataFrame:
+    def answer(connection: "Connection") -> "pl.DataFrame":
         with time_limit(connection, seconds):
             return views.select_read_only(connection, query)
 
@@ -71,6 +72,8 @@ def list_views(
     with views.connect(load_settings(lake).lake) as connection:
         descriptions = views.describe_views(connection)
     if format is not None or out is not None:
+        from prunelake.cli.text.rows import print_frame
+
         print_frame(descriptions, format, out)
         return
     for view in descriptions.iter_rows(named=True):

@@ -3,23 +3,13 @@
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from enum import StrEnum
 from io import BytesIO
 from typing import Any
 
 import orjson
 import polars as pl
 
-
-class RowFormat(StrEnum):
-    """The format of encoded rows."""
-
-    json = "json"
-    csv = "csv"
-    ndjson = "ndjson"
-    parquet = "parquet"
-    arrow = "arrow"
-
+from prunelake.schema.row_format_names import RowFormat as RowFormat
 
 MEDIA_TYPES: Mapping[RowFormat, str] = {
     RowFormat.json: "application/json",
