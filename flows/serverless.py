@@ -16,9 +16,11 @@ from prefect.utilities.callables import get_call_parameters
 
 from prunelake.errors import one_line
 from prunelake.flows.short_logs import leave_out_calls
+from prunelake.flows.worker_loss import end_with_worker
 from prunelake.watch.failures import is_machine_failure
 
 if "PREFECT__FLOW_RUN_ID" in os.environ:  # a worker started this process for one flow run
+    end_with_worker()
     atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
     # Prefect keeps references to a flow's parameter types until the interpreter has ended. Through
     # them DuckDB's binding stays alive and prints a page about "leaked" objects into each log.

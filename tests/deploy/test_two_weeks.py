@@ -84,7 +84,8 @@ def summary(site: TwoWeeks) -> str:
         f"{sum(begun.values()) - len(begun)} of them begun again; flow runs:{runs}\n"
         f"database: {site.first_database_bytes} bytes, then {site.postgres.size}; "
         f"failed sweeps: {Counter(site.failed_sweeps())}\n"
-        f"restarts without a kill: {site.unordered_ends}"
+        f"restarts without a kill: {site.unordered_ends}; "
+        f"the slowest end after a kill: {site.services.slowest_end_s:.1f} s"
     )
 
 

@@ -91,6 +91,7 @@ def follow(story: Story) -> None:
         story.published = finished(place, published_after(place, first))
         place.pause_automations()
         story.killed = wait_for(lambda: running(place, second), "the sweep of watch")
+        os.kill(pid(story.killed), signal.SIGSTOP)  # it must not report the death of its worker
         place.kill(1)
         os.kill(pid(story.killed), signal.SIGKILL)
     with pytest.MonkeyPatch.context() as patched:

@@ -64,6 +64,8 @@ class Services:
     ports: Mapping[str, str]
     installed: Path = Path(sys.executable).parent
     units: dict[str, Service] = field(default_factory=dict)
+    slowest_end_s: float = 0.0
+    """The longest time after a kill until no child of the service was left."""
 
     def variables(self) -> dict[str, str]:
         """The environment of all services."""
@@ -112,11 +114,10 @@ class Services:
     def kill(self, name: str, *, main: bool, children: bool) -> set[int]:
         """Kill the main process of a unit, which is then restarted, or its children, or all.
 
-        Returns the ids of the killed processes.
+        Children end after the main process. Returns the ids of those that have ended.
         """
         service = self.units[name]
         assert service.process is not None
-        killed = set()
         descendants = service.descendants()  # before they lose their parent
         if main:
             service.is_killed = True
@@ -124,8 +125,11 @@ class Services:
         for process in descendants if children else ():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-                killed.add(process.pid)
-        return killed
+        killed_at = time.monotonic()
+        _, alive = psutil.wait_procs(descendants, timeout=HANG_S)
+        assert not alive, f"{name} was killed, and its children remain: {alive}"
+        self.slowest_end_s = max(self.slowest_end_s, time.monotonic() - killed_at)
+        return {process.pid for process in descendants}
 
     def stop(self, name: str) -> None:
         """Stop a unit like `systemctl stop`: SIGTERM, and no restart.
