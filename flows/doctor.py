@@ -8,7 +8,7 @@ from prunelake.settings import Settings
 from prunelake.watch.status import record_status
 
 
-@serverless_flow("doctor", lambda: f"doctor {Settings().lake}")
+@serverless_flow("doctor", lambda: f"doctor {Settings().lake}", is_periodic=True)
 def doctor(settings: Settings | None = None) -> str:
     """Check every file of the lake like `prunelake doctor`; returns a summary.
 

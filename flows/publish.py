@@ -6,7 +6,7 @@ from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.settings import Settings
 
 
-@serverless_flow("publish", lambda: f"publish {Settings().lake}")
+@serverless_flow("publish", lambda: f"publish {Settings().lake}", is_periodic=True)
 def publish(settings: Settings | None = None) -> str:
     """Bring `<lake>/prunelake.duckdb` up to date with the lake's complete runs; returns its path.
 

@@ -11,10 +11,11 @@ from prefect import Flow, flow_engine, get_run_logger
 from prefect.client.schemas import State
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.settings import get_current_settings
-from prefect.states import Failed
+from prefect.states import Completed, Failed
 from prefect.utilities.callables import get_call_parameters
 
 from prunelake.errors import one_line
+from prunelake.flows.missed_runs import REASON, is_needless
 from prunelake.flows.short_logs import leave_out_calls
 from prunelake.flows.worker_loss import end_with_worker
 from prunelake.watch.failures import is_machine_failure
@@ -54,12 +55,14 @@ class ServerlessFlow(Flow[P, R]):
 
 
 def serverless_flow(
-    name: str, flow_run_name: str | Callable[[], str] | None = None
+    name: str, flow_run_name: str | Callable[[], str] | None = None, *, is_periodic: bool = False
 ) -> Callable[[Callable[P, R]], ServerlessFlow[P, R]]:
     """Make a function a flow that needs no server.
 
         @serverless_flow("sweep", "{spec.model} {spec.task_name}")
         def sweep(spec: SweepSpec) -> str: ...
+
+    Of several runs of a periodic flow that are due, one calls the function.
 
     If its machine fails (disk, memory, network, a server), the state of the flow run is called
     `MachineFailure`, and `watch` starts the sweep again at once.
@@ -69,6 +72,8 @@ def serverless_flow(
         @wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R | State[Any]:
             try:
+                if is_periodic and is_in_run() and is_needless():
+                    return Completed(name="Skipped", message=REASON)
                 return function(*args, **kwargs)
             except Exception as error:
                 if not is_in_run() or not is_machine_failure(error):

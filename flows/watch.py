@@ -51,7 +51,7 @@ missed the heartbeats of runs that go on.
 """
 
 
-@serverless_flow("watch", "watch {watchlist}")
+@serverless_flow("watch", "watch {watchlist}", is_periodic=True)
 def watch(
     watchlist: Path = Path("watchlist.yaml"),
     settings: Settings | None = None,

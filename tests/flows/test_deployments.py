@@ -6,16 +6,21 @@ tests/docs/test_operations_guide.py also starts workers, in `make endurance`.
 from collections.abc import Iterator
 from contextlib import chdir
 from copy import deepcopy
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas import FlowRun, State
+from prefect.flow_engine import run_flow
 from prefect.flows import Flow, load_flow_from_entrypoint
-from prefect.states import Completed, Crashed, Failed
+from prefect.states import Completed, Crashed, Failed, Scheduled
 
+from prunelake.flows.doctor import doctor
+from prunelake.flows.missed_runs import working
 from prunelake.flows.serverless import MACHINE_FAILURE
 from prunelake.flows.watch import DeploymentLauncher
 from prunelake.settings import Settings
@@ -97,6 +102,44 @@ def test_a_round_follows_each_machine_failure(client: SyncPrefectClient) -> None
         end_sweep(client, state)
     # A failure of the model starts no round.
     assert len(wait_for(lambda: runs_of(client, "watch")[1:], "two rounds")) == 1
+
+
+def test_one_of_several_runs_that_are_due_works(client: SyncPrefectClient, tmp_path: Path) -> None:
+    deployment = client.read_deployment_by_name("doctor/doctor").id
+    parameters = {"settings": {"lake": str(tmp_path)}}
+
+    def due(hours_ago: int) -> FlowRun:
+        state: State[Any] = Scheduled(scheduled_time=datetime.now(UTC) - timedelta(hours=hours_ago))
+        return client.create_flow_run_from_deployment(
+            deployment, parameters=parameters, state=state
+        )
+
+    def states() -> list[str]:
+        found = [client.read_flow_run(run.id).state for run in (first, second, third)]
+        return [state.name or "" for state in found if state]
+
+    first, second, third = due(3), due(2), due(1)
+    run_flow(doctor, flow_run=first, return_type="state")
+    assert states() == ["Completed", "Cancelled", "Cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        ([(0, 10), (5, 11), (9, 12)], {0}),  # all were due when the first began
+        ([(0, 10), (5, 11), (10.5, 12)], {0, 2}),  # the second does not work, so the third does
+        ([(0, 40), (30, 70), (60, 100), (90, 130)], {0, 2}),  # each is late by an interval
+    ],
+)
+def test_the_runs_that_work_leave_nothing_that_was_due(
+    runs: list[tuple[float, float]], expected: set[int]
+) -> None:
+    midnight = datetime(2026, 1, 1, tzinfo=UTC)
+    moments = {
+        UUID(int=number): (midnight + timedelta(seconds=due), midnight + timedelta(seconds=begun))
+        for number, (due, begun) in enumerate(runs)
+    }
+    assert {run.int for run in working(moments)} == expected
 
 
 def test_a_round_starts_the_missing_sweep_once(
