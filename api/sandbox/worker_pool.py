@@ -101,7 +101,8 @@ class WorkerPool:
         return process
 
     async def _start(self) -> None:
-        while not await self._has_started():
+        # A server may start before its lake exists.
+        while not (self.lake.is_dir() and await self._has_started()):
             await asyncio.sleep(1)
 
     async def _has_started(self) -> bool:

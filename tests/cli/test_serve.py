@@ -71,24 +71,27 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
-def test_serve_publishes_then_serves_then_stops(tmp_path: Path) -> None:
-    explained_run(tmp_path)
+def test_serve_waits_for_a_lake_or_publishes_it_and_then_serves_and_stops(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
     # The server runs as after `pip install prunelake`, without any extra.
-    with serving(tmp_path, code=plain_python() + PRUNELAKE) as (address, printed):
-        assert "publishing" in printed
+    with serving(lake, code=plain_python() + PRUNELAKE) as (address, printed):
+        assert f"no lake at {lake} yet" in printed
+        assert httpx.get(f"{address}/health", timeout=HANG_S).status_code == 503
+        assert not lake.exists()
+        explained_run(lake)
+        # A public address needs a token.
+        with serving(lake, "--host", "::", PRUNELAKE_API_TOKEN="secret") as (public, printed):
+            assert "publishing" in printed
+            assert public.startswith("http://[::]:")
+            here = public.replace("[::]", "[::1]")
+            assert httpx.get(f"{here}/models", timeout=HANG_S).status_code == 401
+            known = {"Authorization": "Bearer secret"}
+            assert httpx.get(f"{here}/models", headers=known, timeout=HANG_S).status_code == 200
         assert httpx.get(f"{address}/health", timeout=HANG_S).json()["run_count"] == 1
         assert "<html" in httpx.get(f"{address}/", timeout=HANG_S).text
         # A header cannot pretend to come from localhost.
         claimed = {"Host": "lake.example", "X-Forwarded-Host": "localhost"}
         assert httpx.get(f"{address}/models", headers=claimed, timeout=HANG_S).status_code == 401
-    # A public address needs a token.
-    with serving(tmp_path, "--host", "::", PRUNELAKE_API_TOKEN="secret") as (address, printed):
-        assert "publishing" not in printed
-        assert address.startswith("http://[::]:")
-        here = address.replace("[::]", "[::1]")
-        assert httpx.get(f"{here}/models", timeout=HANG_S).status_code == 401
-        known = {"Authorization": "Bearer secret"}
-        assert httpx.get(f"{here}/models", headers=known, timeout=HANG_S).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
@@ -116,8 +119,3 @@ def test_the_error_names_an_invalid_setting(
     assert f"PRUNELAKE_API_{name}: " in refusal(
         "--lake", str(tmp_path), **{f"PRUNELAKE_API_{name}": value}
     )
-
-
-def test_the_error_names_a_missing_lake(tmp_path: Path, refusal: Refusal) -> None:
-    error = refusal("--lake", str(tmp_path / "nowhere"), "--port", "0")
-    assert "nowhere" in error

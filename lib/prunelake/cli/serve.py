@@ -47,7 +47,9 @@ def serve(
             "must send, or listen on 127.0.0.1"
         )
     with _open_socket(host, port) as listener:
-        if not publish.is_current(folder):
+        if not folder.is_dir():  # a service may start before the first sweep
+            typer.echo(f"no lake at {folder} yet: its first published run will appear")
+        elif not publish.is_current(folder):
             typer.echo("publishing the lake's runs first ...")
             publish.publish(folder, analyse)
         bound_port = listener.getsockname()[1]
