@@ -42,7 +42,7 @@ def sweep_command(spec: SweepSpec) -> str:
     A comment at its end names the settings without an option: they belong in a spec file.
     """
     default = SweepSpec(task=spec.task)
-    options = {"model": spec.model, "task": spec.task}
+    options = {"model": spec.reference, "task": spec.task}
     if spec.rows != default.rows:
         options["rows"] = rows_text(spec.rows)
     if spec.levels is not None:

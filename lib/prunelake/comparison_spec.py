@@ -18,6 +18,7 @@ from prunelake.spec import (
     Strategy,
     SweepSpec,
     Texts,
+    pinned_reference,
     task_name,
 )
 
@@ -39,6 +40,7 @@ class ModelVariant(FrozenValue):
 
     `level` is the number of parts that `strategy` removes; 0 keeps the model whole. `label` is its
     name in tables and charts, by default the last part of the reference with the other settings.
+    `commit` is that of a `SweepSpec`.
 
     A text is accepted in place of the fields: [LABEL=]REFERENCE[,NAME=VALUE...], such as
     `int8=./smollm2-int8` or `hub:org/name,strategy=cosine,level=4`.
@@ -50,6 +52,7 @@ class ModelVariant(FrozenValue):
     level: Annotated[int, Field(ge=0)] = 0
     strategy: Strategy = Strategy()
     trust_remote_code: bool = False
+    commit: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -71,6 +74,11 @@ class ModelVariant(FrozenValue):
         return fields
 
     @property
+    def reference(self) -> str:
+        """The reference of the model at its commit."""
+        return pinned_reference(self.model, self.commit)
+
+    @property
     def name(self) -> str:
         """The label, or the name that follows from the other fields."""
         if self.label:
@@ -87,7 +95,7 @@ class ModelVariant(FrozenValue):
         settings = [f"dtype={self.dtype}"] if self.dtype != default.dtype else []
         if self.level:
             settings += [f"strategy={self.strategy.label}", f"level={self.level}"]
-        reference = f"{self.label}={self.model}" if self.label else self.model
+        reference = f"{self.label}={self.reference}" if self.label else self.reference
         return ",".join([reference, *settings])
 
 
@@ -161,6 +169,7 @@ class ComparisonSpec(FrozenValue):
             explain = explain.model_copy(update=own) if level in explained and rows != 0 else None
         return SweepSpec(
             model=variant.model,
+            commit=variant.commit,
             task=self.task,
             rows=self.rows,
             levels=(variant.level,),

@@ -233,11 +233,13 @@ class SweepSpec(FrozenValue):
     default the sweep has the first 100 rows, or all rows of a smaller task, and every level up to
     half of the layers. `explain` None gives predictions only. `texts` asks for perplexity and
     generated texts. `sequential` marks a round of a sweep until decided. `trust_remote_code` allows
-    running code that comes with the model. A run records the number of rows of its split as
-    `split_rows`.
+    running code that comes with the model. `commit` is the commit of a hub model; `watch` sets it,
+    so that a queued sweep evaluates the revision that the round has seen. A run records the number
+    of rows of its split as `split_rows`.
     """
 
     model: str = DEFAULT_MODEL
+    commit: str | None = None
     task: str
     rows: Rows = Rows()
     levels: Levels | None = None
@@ -250,6 +252,11 @@ class SweepSpec(FrozenValue):
     sequential: SequentialDesign | None = None
     trust_remote_code: bool = False
     split_rows: int | None = None
+
+    @property
+    def reference(self) -> str:
+        """The reference of the model at its commit."""
+        return pinned_reference(self.model, self.commit)
 
     @property
     def task_name(self) -> str:
@@ -276,6 +283,14 @@ def removed_parts(
     """
     parts_per_level = max(1, len(removal_order) // (layer_count or len(removal_order) or 1))
     return tuple(removal_order[: level * parts_per_level])
+
+
+def pinned_reference(model: str, commit: str | None) -> str:
+    """The reference of a hub model at a commit; without one, the reference as it is.
+
+    pinned_reference("hub:org/name", "4f2c...")  # "hub:org/name@4f2c..."
+    """
+    return f"{model.partition('@')[0]}@{commit}" if commit else model
 
 
 def task_name(task: str) -> str:

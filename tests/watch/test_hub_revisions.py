@@ -66,6 +66,11 @@ def test_a_new_commit_is_a_new_evaluation_and_no_weights_are_fetched(
     assert model_states(run_round(listed, settings, worker)) == [("name", "started")]
     assert [each.model_revision.revision for each in worker.started] == [FIRST, SECOND]
     assert {each.model_revision.model for each in worker.started} == {"hub:org/name"}
+    # The sweeps evaluate these commits, also if there is a newer one when they start.
+    assert [each.spec.reference for each in worker.started] == [
+        f"hub:org/name@{commit}" for commit in (FIRST, SECOND)
+    ]
+    assert len({each.spec_key for each in worker.started}) == 1
 
 
 @pytest.mark.usefixtures("endpoint")

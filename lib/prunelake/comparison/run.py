@@ -96,7 +96,7 @@ def _level_row(
 ) -> dict[str, Any]:
     variant, run = spec.variants[level], joined.runs[level]
     source = resolve_model(
-        variant.model,
+        variant.reference,
         settings.cache.expanduser(),
         variant.strategy.unit,
         uses_known_hash=True,

@@ -22,7 +22,7 @@ def check_sweep(spec: SweepSpec, settings: Settings) -> None:
     task = find_task(spec.task)
     if settings.task_runner == "local":  # Ray computes on other machines
         check_device_name(settings.device)
-    check_levels(spec.model, spec.levels, spec.strategy.unit, spec.trust_remote_code)
+    check_levels(spec.reference, spec.levels, spec.strategy.unit, spec.trust_remote_code)
     if task.bundled is not None or settings.data is not None:
         select_examples(task, spec.rows, *read_records(task, settings.data))
 

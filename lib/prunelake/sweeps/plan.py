@@ -93,7 +93,7 @@ def plan_sweep(spec: SweepSpec, settings: Settings) -> SweepPlan:
     """
     task = find_task(spec.task)
     source = resolve_model(
-        spec.model,
+        spec.reference,
         settings.cache.expanduser(),
         spec.strategy.unit,
         trust_remote_code=spec.trust_remote_code,

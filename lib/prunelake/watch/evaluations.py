@@ -59,15 +59,15 @@ def spec_key(spec: SweepSpec) -> str:
     """The key of a spec without its model: equal for specs that give equal sweeps of any model."""
     if not spec.strategy.reads_text:
         spec = spec.model_copy(update={"calibration": Calibration()})
-    return content_hash(spec.model_dump(mode="json", exclude={"model", "split_rows"}))
+    return content_hash(spec.model_dump(mode="json", exclude={"model", "commit", "split_rows"}))
 
 
 def comparison_key(spec: ComparisonSpec, baseline_revision: str) -> str:
     """The key of a comparison with a single candidate, without the candidate's reference."""
     (candidate,) = spec.candidates
     fields = spec.model_dump(mode="json", exclude={"candidates", "split_rows"})
-    fields["baseline"]["model"] = ""
-    own = candidate.model_dump(mode="json", exclude={"model", "label"})
+    fields["baseline"] = spec.baseline.model_dump(mode="json", exclude={"commit"}) | {"model": ""}
+    own = candidate.model_dump(mode="json", exclude={"model", "commit", "label"})
     return content_hash([baseline_revision, fields, own])
 
 

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
+from prunelake.comparison_spec import ComparisonSpec, ModelVariant
 from prunelake.errors import HubUnreachable, ModelError
+from prunelake.spec import SweepSpec
 from prunelake.watch.decision import EvaluationState
 from prunelake.watch.evaluations import Evaluation
 from prunelake.watch.revisions import SkippedModel, find_baseline_revision, find_revisions
@@ -49,7 +52,8 @@ def find_wanted(watchlist: Watchlist, cache: Path) -> Wanted:
                     wanted.add_unresolved(label, found.model, skipped, found.reason)
                     continue
                 for spec in entry.specs(found.model):
-                    evaluation = Evaluation(entry, found, spec, baseline_revision)
+                    pinned = _pinned(spec, found.revision, baseline_revision)
+                    evaluation = Evaluation(entry, found, pinned, baseline_revision)
                     wanted.evaluations.setdefault(evaluation.key, evaluation)
         except HubUnreachable as error:
             outage = error
@@ -57,3 +61,24 @@ def find_wanted(watchlist: Watchlist, cache: Path) -> Wanted:
         except ModelError as error:
             wanted.add_unresolved(label, label, EvaluationState.skipped, str(error))
     return wanted
+
+
+SpecT = TypeVar("SpecT", SweepSpec, ModelVariant)
+
+
+def _pinned(
+    spec: SweepSpec | ComparisonSpec, revision: str, baseline_revision: str
+) -> SweepSpec | ComparisonSpec:
+    """The spec with the commits of its hub models: they may have newer ones when it starts."""
+    if isinstance(spec, SweepSpec):
+        return _at_commit(spec, revision)
+    (candidate,) = spec.candidates
+    models = {
+        "baseline": _at_commit(spec.baseline, baseline_revision),
+        "candidates": (_at_commit(candidate, revision),),
+    }
+    return spec.model_copy(update=models)
+
+
+def _at_commit(spec: SpecT, revision: str) -> SpecT:
+    return spec.model_copy(update={"commit": revision}) if spec.model.startswith("hub:") else spec

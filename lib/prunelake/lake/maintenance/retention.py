@@ -117,7 +117,7 @@ def _superseded_runs(revisions: Iterable[list[JsonRow]], keep: int) -> Iterable[
 def _settings_key(spec: str) -> str:
     """The spec (JSON) of a sweep in one spelling, without the revision of the model."""
     parsed = SweepSpec.model_validate_json(spec)
-    update = {"model": _without_revision(parsed.model), "split_rows": None}
+    update = {"model": _without_revision(parsed.model), "commit": None, "split_rows": None}
     return parsed.model_copy(update=update).model_dump_json()
 
 
