@@ -1,8 +1,9 @@
 // The map of verdicts: each level of each run by its worst verdict, with a link to it.
 
-import { el, isolated } from "./dom.js";
+import { Problem, json, latest } from "./api.js";
+import { el, isolated, problemBox } from "./dom.js";
 import { count } from "./numbers.js";
-import { namesOf } from "./state.js";
+import { addVerdicts, namesOf } from "./state.js";
 
 /** The mark, the colour and the meaning of the verdicts on a level. */
 const VERDICTS = {
@@ -19,31 +20,76 @@ const VERDICTS = {
 const FIRST = 8;
 const MORE = 50;
 
-/** The map in its place; `open(runId, level)` gets the chosen cell. */
+/** The map in the entry of the page; `open(runId, level)` gets the chosen cell. */
 export class VerdictMap {
+  #entry;
+  #outline;
   #place;
   #open;
+  #next = latest();
+  #wanted = [[], []];
+  #all = 0;
   #runs = [];
   #count = FIRST;
   #shown = null;
 
-  constructor(place, open) {
-    this.#place = place;
+  constructor(entry, open) {
+    this.#entry = entry;
+    this.#outline = entry.querySelector("h2");
+    this.#place = entry.querySelector("#runs");
     this.#open = open;
   }
 
+  /** Add the verdicts to all runs, and show them; resolves also if the server cannot.
+   *
+   * In a large lake this takes longer than the verdict and the charts of one run, so these do not
+   * wait for it.
+   */
+  async load(runs) {
+    const signal = this.#next();
+    const expected = runs.filter((run) => run.levels.some((level) => level > 0)).length;
+    this.#entry.hidden = expected === 0;
+    this.#outline.textContent = "All runs";
+    this.#place.style.setProperty("--rows", Math.min(expected, FIRST));
+    this.#place.setAttribute("aria-busy", "true");
+    this.#place.replaceChildren();
+    this.#shown = null;
+    this.#all = 0;
+    try {
+      const map = await json("/map", signal);
+      addVerdicts(runs, map);
+      this.#all = map.runs.length;
+      this.#outline.textContent = `${map.outline}.`;
+      this.#entry.hidden = this.#all === 0;
+      this.show(...this.#wanted);
+    } catch (error) {
+      if (error.name === "AbortError" || error.status === 401) return;
+      if (!(error instanceof Problem)) throw error;
+      this.#place.replaceChildren(problemBox(error, () => this.load(runs)));
+    }
+    this.#place.removeAttribute("aria-busy");
+  }
+
+  /** Wait for the verdicts no more: they are those of an older snapshot, or refused. */
+  stop() {
+    this.#next();
+    this.#wanted = [[], []];
+  }
+
   /** List these runs, with the cells of the shown levels marked: texts of run id and level. */
-  show(runs, shown, all) {
+  show(runs, shown) {
+    this.#wanted = [runs, shown];
+    if (this.#all === 0) return;
     const mapped = runs.filter((run) => run.verdicts).sort((a, b) => a.rank - b.rank);
     const asked = JSON.stringify([shown, mapped.map((run) => run.run)]);
     if (asked === this.#shown) return;
     this.#shown = asked;
     if (this.#runs.length !== mapped.length) this.#count = FIRST;
     this.#runs = mapped;
-    this.#draw(shown, all);
+    this.#draw(shown);
   }
 
-  #draw(shown, all) {
+  #draw(shown) {
     const listed = this.#runs.slice(0, this.#count);
     const removals = listed.filter((run) => run.kind === "removal");
     const levels = [...new Set(removals.flatMap((run) => run.levels))].filter((level) => level > 0);
@@ -51,11 +97,11 @@ export class VerdictMap {
     const rest = this.#runs.length - listed.length;
     const more = () => {
       this.#count += MORE;
-      this.#draw(shown, all);
+      this.#draw(shown);
       this.#place.querySelectorAll("ol > li")[listed.length].querySelector("a").focus();
     };
-    const isPart = this.#runs.length < all;
-    const found = `${count(this.#runs.length)} of ${count(all)} runs match.`;
+    const isPart = this.#runs.length < this.#all;
+    const found = `${count(this.#runs.length)} of ${count(this.#all)} runs match.`;
     this.#place.replaceChildren(
       el("ol", { "aria-label": "Runs" }, ...listed.map((run) => this.#row(run, levels, shown))),
       rest

@@ -1,5 +1,5 @@
-// Numbers as text, as in sentences of the server (`api/findings/wording.py`): one list of examples
-// tests both.
+// Numbers as text, as the server writes them (`lib/prunelake/schema/number_texts.py`): one list of
+// examples tests both.
 
 /** A value with a real minus sign; halves are rounded to even; a dash without a value. */
 export function number(value, decimals = 3) {

@@ -35,13 +35,14 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const next = latest();
 const examples = new Examples(byId("examples"), byId("list"), byId("example"), choose);
 
-const map = new VerdictMap(byId("runs"), open);
+const map = new VerdictMap(byId("entry"), open);
 
 let choice = fromAddress();
 let isRefused = false;
 let cards = [];
 // From the snapshot: its runs, the shown run, and the findings on this run.
 let runs = null;
+let mapped = null; // settles when the runs have their verdicts
 let run = null;
 let findings = null;
 let usualLevel = null;
@@ -96,8 +97,10 @@ function linkTo(hash) {
 }
 
 /** Keep only the runs with these words; the shown run stays, if it has them. */
-function find(words) {
+async function find(words) {
   choice = { ...choice, find: words || undefined };
+  await mapped;
+  if ((choice.find ?? "") !== words) return;
   const among = found(runs ?? [], words);
   if (run && among.length && !among.includes(run)) {
     for (const name of ["model", "task", "strategy", "run", "example", "method"]) delete choice[name];
@@ -125,29 +128,30 @@ async function show() {
 
 async function loadLists(signal) {
   tell("Loading …");
-  const models = await json("/models", signal);
-  const lists = ["/map", "/charts", "/health"].map((path) => json(path, signal));
-  const [verdicts, charts, health] = await Promise.all(lists);
-  runs = runsOf(models, verdicts);
-  byId("lake-outline").textContent = `${verdicts.outline}.`;
-  byId("entry").hidden = verdicts.runs.length === 0;
+  const lists = ["/models", "/charts", "/health"].map((path) => json(path, signal));
+  const [models, charts, health] = await Promise.all(lists);
+  runs = runsOf(models);
+  mapped = map.load(runs);
   if (cards.length === 0) cards = cardsIn(byId("cards"), charts, linkTo);
   showFooter(health);
 }
 
 async function showRun(signal) {
   offerSearch(runs, choice.find);
+  if (choice.find) {
+    await mapped; // the words of the findings count, too
+    signal.throwIfAborted();
+  }
   const among = found(runs, choice.find);
-  const mapped = runs.filter((one) => one.verdicts).length;
   if (among.length === 0) {
-    map.show([], [], mapped);
+    map.show([], []);
     byId("controls").hidden = false;
     conceal(el("p", { class: "notice" }, `No run matches ${choice.find}: change the words of the search.`));
     tell("No run matches.");
     return;
   }
   // The map needs no findings, so it can be read while they load.
-  if (findings === null) map.show(among, [], mapped);
+  if (findings === null) map.show(among, []);
   run = fitting(among, choice)[0] ?? null;
   offerRuns(among, run);
   const { model, task, strategy } = choice;
@@ -174,7 +178,7 @@ async function showRun(signal) {
   offerOther(other);
   offerLevels(run, levels, level, findings.metrics, metric);
   const cells = [`${run.run} ${level}`, ...(other ? [`${other.run.run} ${other.level}`] : [])];
-  map.show(among, cells, mapped);
+  map.show(among, cells);
   showWords(findings);
   const names = namesOf(findings, level);
   reveal();
@@ -297,6 +301,7 @@ addEventListener("popstate", () => {
 });
 events.addEventListener("refused", () => {
   next();
+  map.stop();
   isRefused = true;
   byId("controls").hidden = byId("entry").hidden = true;
   const again = () => {
@@ -310,6 +315,7 @@ events.addEventListener("refused", () => {
 });
 events.addEventListener("republished", () => {
   runs = null;
+  map.stop();
   forgetAdvice();
   forgetPair();
   forget();

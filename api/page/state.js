@@ -49,12 +49,8 @@ export function toAddress(choice, isStep, hash = location.hash) {
   else history.replaceState(null, "", url);
 }
 
-/** All runs, the latest first, each with its model: by its short name if this is unique.
- *
- * Runs on the map have their `finding`, their `rank`, and `verdicts` on the levels `mapped`.
- */
-export function runsOf(models, map) {
-  const mapped = new Map(map.runs.map((one, rank) => [one.run_id, { ...one, rank }]));
+/** All runs, the latest first, each with its model: by its short name if this is unique. */
+export function runsOf(models) {
   const references = Map.groupBy(models, (model) => model.name);
   return models
     .flatMap((model) => {
@@ -66,7 +62,6 @@ export function runsOf(models, map) {
         reference: model.model,
         layer_count: model.layer_count,
         run: run.run_id,
-        ...onMap(mapped.get(run.run_id)),
       }));
     })
     .sort(
@@ -78,10 +73,14 @@ export function runsOf(models, map) {
     );
 }
 
-function onMap(found) {
-  if (!found) return {};
-  const { finding, rank, verdicts, levels } = found;
-  return { finding, rank, verdicts, mapped: levels };
+/** Give runs on the map their `finding`, their `rank`, and `verdicts` on the levels `mapped`. */
+export function addVerdicts(runs, map) {
+  const mapped = new Map(map.runs.map((one, rank) => [one.run_id, { ...one, rank }]));
+  for (const run of runs) {
+    if (!mapped.has(run.run)) continue;
+    const { finding, rank, verdicts, levels } = mapped.get(run.run);
+    Object.assign(run, { finding, rank, verdicts, mapped: levels });
+  }
 }
 
 /** The names of level 0 and of a level: in a sentence (`at level 4`) and as headings. */

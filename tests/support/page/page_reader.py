@@ -98,6 +98,9 @@ class PageReader:
 
         def listed(route: Route) -> None:
             answer = route.fetch()
+            if not answer.ok:
+                route.fulfill(response=answer)
+                return
             charts = [chart for chart in answer.json() if chart["name"] in names]
             route.fulfill(response=answer, json=charts)
 
