@@ -4,6 +4,13 @@ import { Problem } from "./api.js";
 
 let runtime = null;
 
+/** Run the script of the runtime while the page waits for its first answers. */
+export function prepare() {
+  // A failure is reported by the first drawing, which tries again.
+  runtime ??= import("./vega.js");
+  runtime.catch(() => (runtime = null));
+}
+
 /** px of a plot with its axis and its paddings; the plots of all charts have about this width. */
 const USUAL = 348;
 

@@ -12,6 +12,7 @@ import {
   offerSearch,
 } from "./controls.js";
 import { el, inOrder, label, problemBox, words } from "./dom.js";
+import { prepare } from "./draw.js";
 import { Examples } from "./examples.js";
 import { VerdictMap } from "./map.js";
 import { forgetPair, nameOf, secondSide, showPair } from "./pair.js";
@@ -323,3 +324,4 @@ events.addEventListener("republished", () => {
   show();
 });
 show();
+prepare();
