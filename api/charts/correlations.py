@@ -19,7 +19,7 @@ def correlations_chart(correlations: pl.DataFrame) -> Part:
     """
     known = correlations.drop_nulls("spearman")
     scopes = [scope for scope in ("all", "stable") if known.filter(scope=scope).height]
-    names = {"all": "all levels", "stable": "levels of stable accuracy"}
+    names = {"all": "all levels", "stable": "stable levels"}
     points = known.select(
         "spearman",
         "spearman_low",
@@ -51,7 +51,8 @@ def correlations_chart(correlations: pl.DataFrame) -> Part:
             "spearman:Q",
             title="Spearman correlation with accuracy",
             scale={"domain": [-1, 1]},
-            axis={"values": [-1, -0.5, 0, 0.5, 1], "grid": True},
+            # The title is wider than the plot on a phone.
+            axis={"values": [-1, -0.5, 0, 0.5, 1], "grid": True, "titleAnchor": "end"},
         ),
         shape=field(
             "scope:N",

@@ -15,7 +15,7 @@ def test_correlations_are_shown_by_scope_with_their_interval() -> None:
     points = data_of(CHART, "metric", "scope", "spearman", "spearman_low", "spearman_high")
     assert points.rows() == [
         ("ECE", "all levels", -0.8, -0.9, -0.6),
-        ("ECE", "levels of stable accuracy", 0.5, -0.2, 0.9),
+        ("ECE", "stable levels", 0.5, -0.2, 0.9),
         ("comprehensiveness", "all levels", 0.7, -0.1, 1.0),
     ]
     marks = [layer["mark"]["type"] for layer in spec(CHART)["layer"]]
