@@ -43,7 +43,10 @@ from tests.support.sweeps.sweep_processes import (
 )
 from tests.support.tasks.question_task import write_task
 
-KILLS = repeats(8, 40)
+SHARES = (1, 2 / 3, 1 / 8, 0.45)
+"""The kills of the short form, as shares of the steps up to the commit of the whole run."""
+
+KILLS = repeats(len(SHARES), 40)
 SIGKILLED = -9
 NOBODY = 65534
 OTHER = identity_of("run")[1]
@@ -191,10 +194,11 @@ def test_a_sweep_killed_at_any_moment_continues(
         finished = place.finished()
         # Kill before a step on disk; `make endurance` also kills at any time. The last may finish.
         deadly_step, lifetime = None, math.inf
-        if not kills:
-            deadly_step = undisturbed.commit_step
-        elif kills < KILLS and (kills % 2 or not IS_ENDURANCE):
-            deadly_step = drawn.randrange(len(undisturbed.steps) // repeats(2, 1))
+        if kills < len(SHARES):
+            is_whole = finished >= {*undisturbed.shards}
+            deadly_step = None if is_whole else int(SHARES[kills] * undisturbed.commit_step)
+        elif kills < KILLS and kills % 2:
+            deadly_step = drawn.randrange(len(undisturbed.steps))
         elif kills < KILLS:
             lifetime = drawn.uniform(0, undisturbed.seconds)
         began = time.perf_counter()
