@@ -236,7 +236,7 @@ def test_a_damaged_object_never_becomes_a_number(remote: ObjectPath) -> None:
 
 @pytest.mark.parametrize("lists_blocks", [True, False])
 def test_a_flipped_bit_in_a_large_object_never_becomes_a_number(lists_blocks: bool) -> None:
-    check_flipped_bits(new_lake(), repeats(3, 8), lists_blocks)
+    check_flipped_bits(new_lake(), repeats(2, 8), lists_blocks)
 
 
 def test_a_snapshot_leaves_out_a_damaged_large_object(tmp_path: Path) -> None:
