@@ -17,6 +17,7 @@ from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.maintenance.garbage import collect_garbage
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.publish import is_current, publish
+from prunelake.lake.snapshot_file import MATERIALISED_VIEWS
 from prunelake.lake.sql import views
 from prunelake.schema.analysis_tables import ANALYSIS_VERSION
 from prunelake.schema.run_tables import RUN_TABLES
@@ -77,12 +78,10 @@ def test_the_snapshot_is_the_same(lake: Path, tmp_path: Path) -> None:
 
 
 def snapshot_of(path: Path) -> dict[str, pl.DataFrame]:
+    """The rows that a snapshot stores; its other views depend on these only."""
     with duckdb.connect(path, read_only=True) as connection:
         connection.execute("set TimeZone = 'UTC'")
-        names = [
-            *views.describe_views(connection)["view"],
-            *(f"lake.{name}" for name in COMPACTED_TABLES),
-        ]
+        names = [*MATERIALISED_VIEWS, *(f"lake.{name}" for name in COMPACTED_TABLES)]
         actual = {name: views.select(connection, f"from {name} order by all") for name in names}
         actual["snapshot"] = views.select(connection, "select * exclude (created_at) from snapshot")
     return actual
