@@ -28,6 +28,10 @@ from tests.support.endurance import repeats
 LEVELS = (0, 8)
 EXPLAINED_LEVELS = LEVELS[repeats(1, 0) :]  # in the short form only the pruned model
 EXPLAINED = ("arc_easy:0", "arc_easy:1", "arc_easy:2")[: repeats(1, 3)]
+WINDOWS = repeats(1, 8)
+DECIDED = repeats(5, 30)
+"""How many layers of the removal order these windows decide as all windows do."""
+
 EXPLANATION = Explanation(methods=("kernel_shap",), operators=("delete_text",))
 
 Record = dict[str, Any]
@@ -149,6 +153,6 @@ def test_removal_order(
     # 8 windows of 512 tokens, documents joined, no special tokens: meta.removal_calibration.
     text = calibration_text.calibration_text("c4", shared / "data", 30_000)
     ids = encoder.encode_text(text)
-    windows = [ids[start : start + 512] for start in range(0, 8 * 512, 512)]
+    windows = [ids[start : start + 512] for start in range(0, WINDOWS * 512, 512)]
     order = removal_order(loaded.model, Strategy(), windows)
-    assert [*order.layers] == golden["meta"]["removal_order"]
+    assert [*order.layers[:DECIDED]] == golden["meta"]["removal_order"][:DECIDED]
