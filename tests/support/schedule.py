@@ -56,7 +56,7 @@ LONGEST_FIRST = (
     Unit("tests/gate/test_until_decided.py"),
     Unit("tests/strategies/test_balanced.py"),
     Unit("tests/api/routes/test_data.py"),
-    Unit("tests/evaluation/test_attributions.py"),
+    Unit("tests/evaluation/test_sampled_attributions.py"),
     Unit("tests/docs/test_analyst_answers.py"),
     Unit("tests/models/test_quantised.py"),
     Unit("tests/profiling/test_measurement.py"),
