@@ -12,9 +12,9 @@ with grouped as (
             'shares_tokens': shares_tokens,
             'centred_ranks': centred_ranks,
             'squared_norm': squared_norm,
-            'top_5': top_5,
-            'top_10': top_10,
-            'top_20': top_20
+            'top_5': top_5::bit,
+            'top_10': top_10::bit,
+            'top_20': top_20::bit
         }) as attributions
     from attribution_ranks
     group by run_id, example_id, method, token_count
@@ -43,7 +43,7 @@ compared as (
         one['seed'] as seed,
         other['level'] as other_level,
         other['seed'] as other_seed,
-        token_count::bigint as token_count,
+        token_count,
         one['top_5'] & other['top_5'] as common_5,
         one['top_10'] & other['top_10'] as common_10,
         one['top_20'] & other['top_20'] as common_20,

@@ -65,15 +65,15 @@ select
     method,
     seed,
     shares_tokens,
-    token_count,
+    token_count::bigint as token_count,
     centred_ranks,
     list_dot_product(centred_ranks, centred_ranks) as squared_norm,
-    -- One bit for each token, set for the top tokens.
-    list_bit_or(list_transform(top_positions[:5], lambda i: set_bit(no_positions, i, 1)))
+    -- One bit for each token, set for the top tokens; as text, because few readers know bits.
+    list_bit_or(list_transform(top_positions[:5], lambda i: set_bit(no_positions, i, 1)))::varchar
         as top_5,
-    list_bit_or(list_transform(top_positions[:10], lambda i: set_bit(no_positions, i, 1)))
+    list_bit_or(list_transform(top_positions[:10], lambda i: set_bit(no_positions, i, 1)))::varchar
         as top_10,
-    list_bit_or(list_transform(top_positions, lambda i: set_bit(no_positions, i, 1)))
+    list_bit_or(list_transform(top_positions, lambda i: set_bit(no_positions, i, 1)))::varchar
         as top_20
 from ordered;
 
@@ -81,5 +81,5 @@ comment on view attribution_ranks is
 'run x level x example x method x seed. The ranks of the scores of an attribution that can be
 compared with others (see attribution_pairs). centred_ranks: for each token, twice its average rank
 (1 is the highest score) less the mean over all tokens; squared_norm: the sum of their squares.
-top_k: one bit for each token, set for the k tokens with the highest scores. attribution_pairs
-compares these, and a published snapshot stores them.';
+top_k: one character for each token, 1 for the k tokens with the highest scores, else 0.
+attribution_pairs compares these, and a published snapshot stores them.';
