@@ -1,6 +1,6 @@
-"""The cost of orchestration: watching, the flow around a sweep, workers of a pool, nodes of Ray.
+"""The cost of orchestration: watching, the flow around a sweep, its queue, workers, nodes of Ray.
 
-    python benchmarks/orchestration.py [--parts watch,flow,workers,ray]
+    python benchmarks/orchestration.py [--parts watch,flow,queued,workers,ray]
 
 `watch` draws a lake of 10,000 runs (only their `runs` files, because deciding reads nothing else).
 The other parts sweep SmolLM2-135M with a Prefect server of their own. Writes its part of
@@ -23,7 +23,7 @@ import polars as pl
 import yaml
 
 from benchmarks.paths import RESULTS
-from benchmarks.sweeps import flow_overhead, one_thread, ray, server, workers
+from benchmarks.sweeps import flow_overhead, one_thread, queued, ray, server, workers
 from prunelake.lake.attempt_log import Attempt
 from prunelake.lake.commit import write_run
 from prunelake.lake.maintenance.compact import compact
@@ -180,6 +180,7 @@ def watch(runs: int = 10_000, rounds: int = 1_000) -> Iterator[str]:
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "watch": watch,
     "flow": partial(flow_overhead, rows=12),
+    "queued": partial(queued, count=30),
     "workers": partial(workers, rows=8),
     "ray": partial(ray, rows=8),
 }

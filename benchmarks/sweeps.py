@@ -1,9 +1,10 @@
-"""The cost of running a sweep besides its stages: the flow, workers of a pool, nodes of Ray.
+"""The cost of running a sweep besides its stages: flow, queue, workers of a pool, nodes of Ray.
 
 Every process computes with one thread, on the CPU.
 """
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+import psutil
 import torch
 from polars.testing import assert_frame_equal
 from prefect.client.orchestration import get_client
@@ -134,6 +137,52 @@ def workers(rows: int) -> Iterator[str]:
     yield f"| two workers against one | {took[1] / took[2]:.2f} x |"
 
 
+def queued(count: int) -> Iterator[str]:
+    """A flow run of `sweeps` with one sweep, then one with more, on one worker.
+
+    Each sweep asks one question at two levels in another order, so it reuses nothing. The worker
+    counts the CPU time of its flow runs, so other work of the machine affects the numbers little.
+    """
+    imports = "import prefect.engine, prefect.flow_engine"
+    alone = statistics.median(cpu_of_python(imports) for _ in range(PAIRS))
+    with_flow = [
+        cpu_of_python(f"{imports}, prunelake.flows.sweeps, prunelake.flows.sweep")
+        for _ in range(PAIRS)
+    ]
+    yield f"| imports of a flow run before it reads its spec | {spread(with_flow)} CPU s |"
+    yield f"| of these, Prefect alone | {alone:.1f} CPU s |"
+    tiny = spec_of(1).model_copy(update={"levels": (0, 1), "explain": None})
+    specs = [
+        tiny.model_copy(update={"strategy": Strategy(name="random", seed=seed)})
+        for seed in range(count + 1)
+    ]
+    with tempfile.TemporaryDirectory() as folder, worker("queued", Path(folder)) as process:
+        cpu: list[float] = []
+        for group in (specs[:1], specs[1:]):
+            before = cpu_of_children(process)
+            completed([("sweeps/sweeps", {"specs": [s.model_dump(mode="json") for s in group]})])
+            while (now := cpu_of_children(process)) == before:
+                time.sleep(0.2)  # until the worker has seen the end of the process
+            cpu.append(now - before)
+        assert len(read.run_ids(Path(folder) / "lake")) == count + 1
+    yield f"| a flow run of one tiny sweep | {cpu[0]:.1f} CPU s |"
+    yield f"| each of {count} tiny sweeps in one flow run | {cpu[1] / count:.2f} CPU s |"
+
+
+def cpu_of_python(code: str) -> float:
+    """CPU seconds of a new interpreter that runs this code."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def cpu_of_children(process: subprocess.Popen[bytes]) -> float:
+    """CPU seconds of the children of a process that have ended."""
+    times = psutil.Process(process.pid).cpu_times()
+    return float(times.children_user + times.children_system)
+
+
 def ray(rows: int) -> Iterator[str]:
     """A sweep in this process, then on two nodes of Ray with a core each."""
     spec, shards = spec_of(rows, 1), len(split_into_shards(rows, rows))
@@ -168,16 +217,16 @@ def server() -> Iterator[None]:
         while not _is_healthy(url):
             time.sleep(0.5)
         prefect("work-pool", "create", "gpu", "--type", "process")
-        prefect("deploy", "--name", "sweep")
+        prefect("deploy", "--name", "sweep", "--name", "sweeps")
         yield
 
 
 @contextmanager
-def worker(name: str, folder: Path) -> Iterator[None]:
+def worker(name: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     options = {"PRUNELAKE_LAKE": str(folder / "lake"), "PRUNELAKE_DEVICE": "cpu"}
     command = ("prefect", "worker", "start", "--pool", "gpu", "--name", name, "--limit", "1")
-    with started(*command, **options):
-        yield
+    with started(*command, **options) as process:
+        yield process
 
 
 @contextmanager
@@ -195,7 +244,7 @@ def two_nodes() -> Iterator[str]:
 
 
 @contextmanager
-def started(*command: str, **variables: str) -> Iterator[None]:
+def started(*command: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -204,7 +253,7 @@ def started(*command: str, **variables: str) -> Iterator[None]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(60)
@@ -218,14 +267,20 @@ def prefect(*arguments: str) -> None:
 
 def swept(specs: list[SweepSpec]) -> float:
     """Seconds until the workers have finished these sweeps."""
+    return completed([("sweep/sweep", {"spec": spec.model_dump(mode="json")}) for spec in specs])
+
+
+def completed(requests: list[tuple[str, dict[str, Any]]]) -> float:
+    """Seconds until the workers have finished flow runs of deployments with these parameters."""
     with get_client(sync_client=True) as client:
-        deployment = client.read_deployment_by_name("sweep/sweep").id
         began = time.perf_counter()
         runs = [
             client.create_flow_run_from_deployment(
-                deployment, parameters={"spec": spec.model_dump(mode="json")}
+                client.read_deployment_by_name(name).id,
+                parameters=parameters,
+                job_variables={"env": {"PRUNELAKE_DEVICE": "cpu"}},  # deployments require a GPU
             )
-            for spec in specs
+            for name, parameters in requests
         ]
         states = [run.state for run in runs]
         while not all(state is not None and state.is_final() for state in states):
