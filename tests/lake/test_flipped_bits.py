@@ -18,10 +18,10 @@ from prunelake.lake.maintenance.garbage import collect_garbage
 from prunelake.lake.publish import publish
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection, attach
-from prunelake.schema.tables import ALL_TABLES, group_of
+from prunelake.schema.tables import ALL_TABLES
 from tests.support.endurance import repeats
 from tests.support.lakes.compacted_lakes import add_run
-from tests.support.lakes.lake_files import entry_of, stored_manifest
+from tests.support.lakes.lake_files import entry_of, group_of, stored_manifest
 from tests.support.runs.lake_rows import identity_of
 from tests.support.runs.profile_rows import profiled
 

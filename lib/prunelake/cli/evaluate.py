@@ -47,7 +47,7 @@ def evaluate_until_decided(
     Each round runs as in `evaluate`: in this process, or as a flow.
 
     Raises:
-        PruneLakeError: as `sweeps.until_decided.run_until_decided`.
+        PruneLakeError: as `until_decided.run.run_until_decided`.
     """
     with quick_stop():
         if _has_server(settings):

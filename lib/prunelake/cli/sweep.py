@@ -161,17 +161,16 @@ def sweep(
         sweep_spec = _validate_options(fields)
     if until is None:
         run_id = evaluate(sweep_spec, settings)
-        from prunelake.cli.text.terminal import print_summary  # a refusal needs none of its imports
+    else:
+        from prunelake.sweeps.until_decided.run import Limits
 
-        print_summary(settings.lake, [run_id], lake_option=lake)
-        return
-    from prunelake.cli.text.terminal import print_summary
-    from prunelake.sweeps.until_decided.run import Limits
+        limits = Limits(margin=margin, max_rows=max_rows, max_minutes=max_minutes)
+        last = evaluate_until_decided(sweep_spec, limits, settings)[-1]
+        typer.echo(f"{last.outcome(limits.margin)}\n")
+        run_id = last.run_id
+    from prunelake.cli.text.terminal import print_summary  # a refusal needs none of its imports
 
-    limits = Limits(margin=margin, max_rows=max_rows, max_minutes=max_minutes)
-    last = evaluate_until_decided(sweep_spec, limits, settings)[-1]
-    typer.echo(f"{last.outcome(limits.margin)}\n")
-    print_summary(settings.lake, [last.run_id], lake_option=lake)
+    print_summary(settings.lake, [run_id], lake_option=lake)
 
 
 def _given(context: typer.Context) -> dict[str, Any]:

@@ -30,9 +30,6 @@ BASELINE_AGREEMENT_METRICS = (
 AGREEMENT_METRICS = (*BASELINE_AGREEMENT_METRICS, "seed_overlap_10", "seed_spearman")
 """The metrics that compare attributions: they have a method."""
 
-TEXT_METRICS = ("perplexity", "repetition", "generation_agreement")
-"""The metrics of measured texts: only runs with texts have them."""
-
 TOKEN_METRICS = ("perplexity", "generation_agreement")
 """The metrics of texts that count tokens, so that only equal tokens compare."""
 

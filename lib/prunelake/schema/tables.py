@@ -13,15 +13,3 @@ ALL_TABLES: Mapping[str, Table] = {
     name: table for group in TABLE_GROUPS for name, table in group.items()
 }
 """Every table that readers of a lake see, by name."""
-
-
-def group_of(table: str) -> TableGroup:
-    """The group of a table.
-
-    Raises:
-        KeyError: no such table.
-    """
-    for group in TABLE_GROUPS:
-        if table in group:
-            return group
-    raise KeyError(table)

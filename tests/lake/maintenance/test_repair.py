@@ -33,7 +33,6 @@ from prunelake.lake.sql import views
 from prunelake.lake.storage import locks
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
-from prunelake.schema.tables import group_of
 from prunelake.spec import SweepSpec
 from tests.support.endurance import repeats
 from tests.support.lakes.lake_files import (
@@ -41,6 +40,7 @@ from tests.support.lakes.lake_files import (
     data_file_of,
     entry_of,
     flip_byte,
+    group_of,
     manifest_of,
     stored_manifest,
 )

@@ -18,7 +18,8 @@ from prunelake.lake.files.manifests import (
 from prunelake.lake.files.paths import data_file
 from prunelake.lake.read import read_content
 from prunelake.lake.storage.location import Location
-from prunelake.schema.tables import group_of
+from prunelake.schema.table import TableGroup
+from prunelake.schema.tables import TABLE_GROUPS
 
 
 def stored_manifest(lake: Location, owner_id: str, table: str = "runs") -> StoredManifest:
@@ -99,3 +100,8 @@ def forget_analysis(lake: Path, run_id: str) -> None:
 def analysed_run_ids(lake: Location) -> set[str]:
     """The runs whose analysis readers see."""
     return set(readable_run_ids(read_content(lake).analyses))
+
+
+def group_of(table: str) -> TableGroup:
+    """The group of a table of the lake."""
+    return next(group for group in TABLE_GROUPS if table in group)

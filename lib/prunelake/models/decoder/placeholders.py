@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from prunelake.errors import UnsupportedModel
-from prunelake.models.decoder.block_parts import BlockPart, Kind, block_norms
+from prunelake.models.decoder.block_parts import BlockPart, block_norms
 from prunelake.models.decoder.decoder_map import DecoderBlock, decoder_blocks
 from prunelake.models.decoder.modeling_prunelake import (
     AbsentPart,
@@ -110,11 +110,6 @@ def absent_parts(model: PreTrainedModel) -> tuple[AbsentPart, ...]:
         for part in block.parts
     )
     return tuple(mark for mark in marks if isinstance(mark, AbsentPart))
-
-
-def placeholder_layers(model: PreTrainedModel, kind: Kind = "attention") -> tuple[int, ...]:
-    """The indices of the blocks that hold a placeholder of `kind`, input first."""
-    return tuple(part.block for part in absent_parts(model) if part.kind == kind)
 
 
 def _silence(part: BlockPart, absent: AbsentPart) -> Replacement:
