@@ -26,7 +26,7 @@ from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
 from prunelake.sweeps import steps
 from prunelake.sweeps.run import run_sweep
 from tests.support.limits import HANG_S
-from tests.support.servers.ray_cluster import descendants, two_nodes
+from tests.support.servers.ray_cluster import NODE, descendants, two_nodes
 from tests.support.sweeps.sweep_processes import tables
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
-SHARDS = ["000000-000004", "000004-000008", "000008-000012"]
+SHARDS = [f"{first:06}-{first + 4:06}" for first in range(0, 20, 4)]
 
 
 @pytest.fixture(scope="module")
@@ -127,19 +127,23 @@ def test_a_process_with_a_gpu_keeps_its_model(
 
 
 @pytest.mark.endurance
-def test_a_killed_node_changes_no_result(
+def test_a_node_that_joins_and_a_killed_node_change_no_result(
     cluster: "Cluster",
     spec: SweepSpec,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     one_thread: None,  # noqa: ARG001  # holds while it runs
 ) -> None:
-    """A node finishes a shard and is killed in its next shard; the other node continues."""
+    """A node finishes a shard and is killed in its next shard; then a third node joins.
+
+    The head continues, and begins its second shard only with the third node beside it.
+    """
+    spec = spec.model_copy(update={"rows": Rows(first=20)})
     head, doomed = cluster.head_node, next(iter(cluster.worker_nodes))
     assert head is not None
     ledger = tmp_path / "ledger"
     ledger.touch()
-    doomed_id, path, patience = doomed.node_id, str(ledger), HANG_S
+    head_id, doomed_id, path, patience = head.node_id, doomed.node_id, str(ledger), HANG_S
     measure_shard = steps.measure_shard
 
     def staged(work: Any, *given: Any, log: Any) -> Any:
@@ -154,10 +158,17 @@ def test_a_killed_node_changes_no_result(
         with Path(path).open("a", encoding="utf-8") as lines:
             lines.write(f"{work.shard.name} {here}\n")
         end = time.monotonic() + patience
-        # One node waits in its second shard until it is killed; the other node waits until then.
-        while is_second if here == doomed_id else nodes().count(doomed_id) < 2:
+
+        def must_wait() -> bool:
+            begun = nodes()
+            if here == doomed_id:
+                return is_second  # until it is killed
+            is_alone = begun.count(head_id) > 1 and not {*begun} - {head_id, doomed_id}
+            return here == head_id and (begun.count(doomed_id) < 2 or is_alone)
+
+        while must_wait():
             if time.monotonic() > end:
-                raise TimeoutError(f"{work.shard.name} waited for a node to be killed")
+                raise TimeoutError(f"{work.shard.name} waited for another node")
             time.sleep(0.1)
         return measure_shard(work, *given, log=log)
 
@@ -176,6 +187,7 @@ def test_a_killed_node_changes_no_result(
         raylet = doomed.all_processes["raylet"][0].process.pid
         for process in [psutil.Process(raylet), *descendants(raylet)]:
             process.kill()
+        cluster.add_node(**NODE)
 
     undisturbed = Settings(lake=tmp_path / "undisturbed", cache=tmp_path / "cache", device="cpu")
     run_sweep(spec, undisturbed)
@@ -187,7 +199,11 @@ def test_a_killed_node_changes_no_result(
     killer.join()
     first, second = on_doomed()
     assert sorted(name for name, _ in begun()) == sorted([*SHARDS, second])
-    assert [node for name, node in begun() if name == second] == [doomed_id, head.node_id]
+    joined = {node for _, node in begun()} - {head_id, doomed_id}
+    assert len(joined) == 1
+    killed_on, repeated_on = (node for name, node in begun() if name == second)
+    assert killed_on == doomed_id
+    assert repeated_on in {head_id, *joined}
     assert [node for name, node in begun() if name == first] == [doomed_id]
     found = tables(settings.lake)
     for name, frame in tables(undisturbed.lake).items():
