@@ -63,7 +63,7 @@ def reliability_chart(reliability: pl.DataFrame, level: int, names: LevelNames =
             legend={
                 "orient": "bottom",
                 "title": "examples",
-                "values": sorted({1, -(-largest // 2), largest}),
+                "values": sorted({1, largest}),
                 "symbolFillColor": GREY,
             },
         ),

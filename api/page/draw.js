@@ -122,9 +122,10 @@ function shared(scales) {
 /** A screen that is narrower by at most these px shows a chart as it is. */
 const SLIGHT = 12;
 
-/** Letters in a line of the title and of the subtitle on a phone. */
+/** Letters in a line of the title, of a subtitle and of a legend on a phone. */
 const TITLE_LINE = 32;
 const SUBTITLE_LINE = 42;
+const LEGEND_LINE = 38;
 
 /** The chart as it is, or for a screen that is narrower than its usual width by some px. */
 function fitted(spec, px) {
@@ -149,7 +150,19 @@ function lines(given, letters) {
 }
 
 /** px: wider plots can get narrower, but not than the second. */
-const [WIDE, NARROWEST] = [140, 100];
+const [WIDE, NARROWEST] = [140, 90];
+
+/** A channel with long labels of its legend in lines; Vega takes them only as an expression. */
+function withWrappedLabels(channel) {
+  const { legend, scale } = channel;
+  if (!legend || !Array.isArray(scale?.domain)) return channel;
+  const long = scale.domain.filter((label) => label.length > LEGEND_LINE);
+  if (long.length === 0) return channel;
+  const labelExpr = long
+    .map((label) => [label, lines(label, LEGEND_LINE)].map((value) => JSON.stringify(value)))
+    .reduce((rest, [label, wrapped]) => `datum.label === ${label} ? ${wrapped} : ${rest}`, "datum.label");
+  return { ...channel, legend: { ...legend, labelExpr } };
+}
 
 /** The chart with wide plots narrower by some px, so that a phone need not shrink its letters. */
 function narrowed(part, px) {
@@ -160,7 +173,10 @@ function narrowed(part, px) {
     if (name === "x2" && value.value > WIDE) {
       return [name, { value: Math.max(value.value - px, NARROWEST) }];
     }
+    if (name === "title" && value?.subtitle) {
+      return [name, { ...value, subtitle: lines(value.subtitle, SUBTITLE_LINE) }];
+    }
     return [name, name === "datasets" || name === "config" ? value : narrowed(value, px)];
   });
-  return Object.fromEntries(entries);
+  return withWrappedLabels(Object.fromEntries(entries));
 }

@@ -72,6 +72,10 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(
         )
         assert len(shares) > 5
         assert min(shares) > 0.99
+        papers = reader.page.locator(".paper").evaluate_all(
+            "all => all.map(one => one.scrollWidth - one.clientWidth)"
+        )
+        assert max(papers) == 0
         reader.save_screenshot("page-phone")
         reader.choose("model", "beta")
         reader.choose("task", "stories")
