@@ -232,6 +232,8 @@ def test_scores_differ_in_more_than_colour(chartless: PageReader, runs: PageLake
     positive, negative, none = "underlinesolid", "underlinedashed", "nonesolid"
     assert lines == [positive, negative, positive, none, negative, none]
     # 0.25, -0.5, 0.5, 0, -0.125, 0: each relative to the largest score of its side.
+    key = chartless.page.locator(".token.legend").first
+    assert key.evaluate("token => getComputedStyle(token).display") == "inline"
     strengths = [token.evaluate("token => token.style.cssText") for token in tokens]
     assert strengths == [f"--strength: {part};" for part in PARTS]
 
