@@ -8,17 +8,13 @@ Each family of the tests is a tiny random model without two of its attention lay
 with tied and untied embeddings. `--model REFERENCE` adds a real model without 8 attention layers.
 """
 
-import argparse
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.models.two_versions import compare_versions, save_expected
 from prunelake.export.checkpoint import write_checkpoint
 from prunelake.models.loading import ModelSource, load_model
 from prunelake.models.removal import removed
@@ -28,26 +24,21 @@ from tests.support.models.tiny_models import FAMILIES, UNITS, tiny_model
 from tests.support.models.tiny_tokenizer import tiny_tokenizer
 
 GREEDY: dict[str, Any] = {"max_new_tokens": 10, "do_sample": False, "pad_token_id": 0}
-READER = """
-import sys, torch, transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
-transformers.logging.set_verbosity_error()
-for folder in sys.argv[1:]:
-    name, given = folder.rpartition("/")[2], torch.load(folder + "/expected.pt")
-    ids, mask, greedy = given["ids"], given["mask"], given["greedy"]
+CHECK = """
+def check(folder, expected):
+    ids, mask, greedy = expected["ids"], expected["mask"], expected["greedy"]
     try:
         load = AutoModelForCausalLM.from_pretrained
         model = load(folder, trust_remote_code=True, dtype=torch.float32).eval()
-        with torch.inference_mode():
-            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            equal = True
-            for options in ({}, {"cache_implementation": "static"}, {"use_cache": False}):
-                tokens = model.generate(ids, attention_mask=mask, **greedy, **options)
-                equal = equal and torch.equal(tokens, given["tokens"])
-        difference = f"{float((logits - given['logits']).abs().max()):.3g}"
     except ImportError as error:
-        difference, equal = f"refused: {error}", "-"
-    print(f"| {transformers.__version__} | {name} | {difference} | {equal} |", flush=True)
+        return f"refused: {error}", "-"
+    with torch.inference_mode():
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        same = True
+        for options in ({}, {"cache_implementation": "static"}, {"use_cache": False}):
+            tokens = model.generate(ids, attention_mask=mask, **greedy, **options)
+            same = same and torch.equal(tokens, expected["tokens"])
+    return f"{float((logits - expected['logits']).abs().max()):.3g}", same
 """
 
 
@@ -64,8 +55,7 @@ def checkpoint(source: ModelSource, layers: list[int], unit: Unit, out: Path) ->
         logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         generate: Any = model.generate
         tokens = generate(ids, attention_mask=mask, use_cache=False, **greedy)
-    expected = {"ids": ids, "mask": mask, "greedy": greedy, "logits": logits, "tokens": tokens}
-    torch.save(expected, out / "expected.pt")
+    save_expected(out, ids=ids, mask=mask, greedy=greedy, logits=logits, tokens=tokens)
     return out
 
 
@@ -81,23 +71,9 @@ def tiny_checkpoints(folder: Path) -> Iterator[Path]:
             yield checkpoint(source, [0, 3], unit, folder / f"{family}-{unit}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("python", help="the Python of an environment with another transformers")
-    parser.add_argument("--model", help="a model reference")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folders = [*tiny_checkpoints(Path(name))]
-        if arguments.model:
-            source = resolve_model(arguments.model, Path(name) / "cache")
-            folders.append(checkpoint(source, [*range(8)], "attention", Path(name) / "real-8"))
-        print("| transformers | checkpoint | largest difference of a logit | same tokens |")
-        print("| -- | -- | -- | -- |", flush=True)
-        for python in (sys.executable, arguments.python):
-            command = [python, "-c", READER, *map(str, folders)]
-            own = os.environ | {"HF_MODULES_CACHE": f"{name}/modules"}
-            subprocess.run(command, check=True, cwd=name, env=own)
+def real_checkpoint(source: ModelSource, out: Path) -> Path:
+    return checkpoint(source, [*range(8)], "attention", out)
 
 
 if __name__ == "__main__":
-    main()
+    compare_versions(__doc__, tiny_checkpoints, real_checkpoint, CHECK)

@@ -8,19 +8,16 @@ Each family of the tests is a tiny random model with plain, larger, and scaled r
 with 64 tokens. `--model REFERENCE` adds a real model without 8 of its attention layers.
 """
 
-import argparse
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from benchmarks.models.two_versions import compare_versions, save_expected
 from prunelake.export.checkpoint import write_checkpoint
 from prunelake.export.transformers4 import SAMPLE, add_older_names
-from prunelake.models.sources import resolve_model
+from prunelake.models.loading import ModelSource
 from prunelake.spec import CheckpointKind
 from tests.support.models.tiny_models import FAMILIES, tiny_model
 from tests.support.models.tiny_tokenizer import tiny_tokenizer
@@ -44,13 +41,8 @@ SCALED = {
         "rope_theta": 5e3,
     },
 }
-READER = """
-import sys, torch, transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
-transformers.logging.set_verbosity_error()
-for folder in sys.argv[1:]:
-    expected = torch.load(folder + "/expected.pt")
-    name = folder.rpartition("/")[2]
+CHECK = """
+def check(folder, expected):
     try:
         model = AutoModelForCausalLM.from_pretrained(folder).eval()
         with torch.inference_mode():
@@ -62,7 +54,7 @@ for folder in sys.argv[1:]:
         same = AutoTokenizer.from_pretrained(folder).encode(expected["text"]) == expected["tokens"]
     except Exception as error:
         same = f"{error}"[:60]
-    print(f"| {transformers.__version__} | {name} | {difference} | {same} |", flush=True)
+    return difference, same
 """
 
 
@@ -81,39 +73,24 @@ def tiny_checkpoints(folder: Path) -> Iterator[Path]:
             out = folder / f"{family}-{name}"
             model.save_pretrained(out)
             tiny_tokenizer().save_pretrained(out)
-            save_expected(out, model)
+            save_answers(out, model)
             add_older_names(out, tiny_tokenizer())
             yield out
 
 
 @torch.inference_mode()
-def save_expected(folder: Path, model: PreTrainedModel) -> None:
-    """Store what this transformers computes beside the checkpoint."""
+def save_answers(folder: Path, model: PreTrainedModel) -> None:
     ids = (torch.arange(64) * 7919 % model.config.vocab_size)[None]
     logits = model(input_ids=ids, use_cache=False).logits
     tokens = AutoTokenizer.from_pretrained(folder).encode(SAMPLE)
-    expected = {"ids": ids, "logits": logits, "text": SAMPLE, "tokens": tokens}
-    torch.save(expected, folder / "expected.pt")
+    save_expected(folder, ids=ids, logits=logits, text=SAMPLE, tokens=tokens)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("python", help="the Python of an environment with another transformers")
-    parser.add_argument("--model", help="a model reference")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folders = [*tiny_checkpoints(Path(name))]
-        if arguments.model:
-            source = resolve_model(arguments.model, Path(name) / "cache")
-            out = Path(name) / "real-8"
-            write_checkpoint(source, range(8), CheckpointKind.portable, out, "")
-            save_expected(out, AutoModelForCausalLM.from_pretrained(out))
-            folders.append(out)
-        print("| transformers | checkpoint | largest difference of a logit | same tokens |")
-        print("| -- | -- | -- | -- |", flush=True)
-        for python in (sys.executable, arguments.python):
-            subprocess.run([python, "-c", READER, *map(str, folders)], check=True, cwd=name)
+def real_checkpoint(source: ModelSource, out: Path) -> Path:
+    write_checkpoint(source, range(8), CheckpointKind.portable, out, "")
+    save_answers(out, AutoModelForCausalLM.from_pretrained(out))
+    return out
 
 
 if __name__ == "__main__":
-    main()
+    compare_versions(__doc__, tiny_checkpoints, real_checkpoint, CHECK)
