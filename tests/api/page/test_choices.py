@@ -189,6 +189,16 @@ def test_words_narrow_the_selectors_and_the_address_keeps_them(
     expect(chartless.page.locator("#task option")).not_to_have_count(1)
 
 
+def test_a_run_is_shown_before_the_map_of_all_runs(chartless: PageReader) -> None:
+    held: list[Route] = []
+    chartless.context.route("**/map", lambda route: held.append(route))
+    chartless.open()
+    expect(chartless.page.locator("#runs")).to_have_attribute("aria-busy", "true")
+    held[0].continue_()
+    expect(chartless.page.locator("#runs [aria-current]")).to_have_count(1)
+    expect(chartless.page.locator("#runs")).not_to_have_attribute("aria-busy", "true")
+
+
 def test_a_cell_of_the_map_leads_to_its_run_and_level(
     chartless: PageReader, runs: PageLake
 ) -> None:
