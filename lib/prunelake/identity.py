@@ -139,7 +139,7 @@ def stored_spec(run: Mapping[str, Any]) -> SweepSpec | ComparisonSpec:
         WrongFormat: as `sweep_spec`.
     """
     is_comparison = json.loads(run["identity"]).get("kind") == "comparison"
-    return _stored_spec(run, ComparisonSpec if is_comparison else SweepSpec)
+    return _stored_spec(run, ComparisonSpec) if is_comparison else _stored_spec(run, SweepSpec)
 
 
 Spec = TypeVar("Spec", SweepSpec, ComparisonSpec)
