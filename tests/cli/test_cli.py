@@ -52,6 +52,15 @@ def file_hashes(folder: Path) -> dict[str, str]:
     }
 
 
+def test_the_list_of_commands_shows_whole_sentences(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "--help") == 0
+    commands = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+    assert len(commands) > 20
+    assert all(line.endswith(".") and not line.endswith("...") for line in commands)
+
+
 def test_an_invalid_variable_is_an_error_of_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

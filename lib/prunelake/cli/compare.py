@@ -54,7 +54,9 @@ def compare(
     ] = False,
     lake: LakeOption = None,
 ) -> None:
-    """Compare candidates with a baseline on the same rows, prompts and masks.
+    """Compare candidates with a baseline on the same examples.
+
+    All models get the same rows, prompts and masks.
 
     A candidate is any model that loads: quantised, merged, distilled, exported, or the baseline
     with parts removed. Example: prunelake compare hub:org/base int8=./base-int8

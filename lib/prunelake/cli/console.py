@@ -24,6 +24,9 @@ LakeOption = Annotated[
     ),
 ]
 
+REFERENCE_HELP = "hub:ORG/NAME[@REVISION], a folder, a .gguf file, or package:NAME/FILE.gguf."
+"""The forms of a model reference, for every command that loads a model."""
+
 # Options of the explanations of sweeps and comparisons, and of their prompts.
 SeedsOption = Annotated[str, typer.Option("--seeds", help="Seeds of the sampling methods.")]
 OperatorsOption = Annotated[
@@ -44,7 +47,10 @@ TextTokensOption = Annotated[
     int, typer.Option("--text-tokens", help="With --text-rows: continue by n tokens.")
 ]
 SpecialTokensOption = Annotated[
-    str, typer.Option("--special-tokens", help="In front of a prompt: tokenizer, bos or none.")
+    str,
+    typer.Option(
+        "--special-tokens", help="Special tokens before a prompt: tokenizer (its own), bos or none."
+    ),
 ]
 
 

@@ -50,7 +50,7 @@ def demo(
         bool, typer.Option("--recorded", help="Show recorded results; compute nothing.")
     ] = False,
 ) -> None:
-    """Sweep SmolLM2-135M over the two bundled tasks and write a report."""
+    """Evaluate SmolLM2-135M on two small tasks, and write a report."""
     from prunelake.cli.text.terminal import print_summary
 
     settings = load_settings(lake)

@@ -7,6 +7,7 @@ from typing import Annotated, get_args
 import typer
 
 from prunelake.cli.console import (
+    REFERENCE_HELP,
     CalibrationTextOption,
     LakeOption,
     OrderDtypeOption,
@@ -22,7 +23,7 @@ from prunelake.spec import UNIT_NAMES, Calibration, CheckpointKind, Dtype, GgufQ
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="Model reference, as in a sweep.")],
+    model: Annotated[str, typer.Argument(help=REFERENCE_HELP)],
     level: Annotated[int, typer.Option(help="The number of layers to remove.")],
     out: Annotated[Path, typer.Option(help="A new folder.")],
     strategy: OrderStrategyOption = "cosine",

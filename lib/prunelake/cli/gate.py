@@ -46,10 +46,12 @@ def gate(
     ] = None,
     lake: LakeOption = None,
 ) -> None:
-    """Check the criteria of a release, in the lake or by evaluating the models in the file.
+    """Check the criteria of a release; the exit code is the answer.
 
-    Exit codes: 0 all criteria are met, 1 a candidate is worse beyond a margin, 3 undecided with
-    these rows, 2 an error. Missing results never pass.
+    The file names runs in the lake, or models to evaluate.
+
+    Exit codes: 0 all criteria are met, 1 a candidate is worse beyond a margin, 2 an error,
+    3 undecided with these rows. Missing results never pass.
     """
     paths = {"json": json, "junit": junit, "markdown": markdown}
     with _errors_as_code_2({}):

@@ -4,14 +4,16 @@ from typing import Annotated
 
 import typer
 
-from prunelake.cli.console import load_settings
+from prunelake.cli.console import REFERENCE_HELP, load_settings
 from prunelake.extras import require_extra
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(help="Model reference, as in a sweep.")],
+    model: Annotated[str, typer.Argument(help=REFERENCE_HELP)],
 ) -> None:
-    """Print a model's blocks, the units that can be removed, and what a sweep shares.
+    """Print a model's blocks and the units that a sweep can remove.
+
+    Also print the work that the levels of a sweep share.
 
     No weights are read; of a hub repository, only config.json is fetched.
     """

@@ -54,10 +54,10 @@ def plan(
 ) -> None:
     """Plan the rows that a verdict needs, and their cost.
 
-    For each criterion at each level, print the examples in the lake and the examples that decide
-    whether the criterion changed. The spread comes from the runs of the lake; without runs it is
-    assumed. For each level and each compared candidate in the lake, print the expected flip rate,
-    and the examples that show whether it lies below or above its margin.
+    For each criterion at each level, print how many examples the lake has, and how many decide
+    whether the criterion changed. The spread of the examples comes from the runs of the lake;
+    without runs it is assumed. For each level and each compared candidate in the lake, also print
+    the expected flip rate, and how many examples show whether it lies below or above its margin.
     """
     from prunelake.planning.request import PlanRequest
     from prunelake.recommend.request import Margins

@@ -6,6 +6,7 @@ import typer
 from pydantic import ValidationError
 
 from prunelake.cli.console import (
+    REFERENCE_HELP,
     CalibrationTextOption,
     LakeOption,
     OrderDtypeOption,
@@ -37,7 +38,7 @@ SPEEDUPS = ("prefill_speedup", "decode_speedup")
 
 
 def profile(
-    model: Annotated[str, typer.Option(help="Model reference, as in a sweep.")] = DEFAULT_MODEL,
+    model: Annotated[str, typer.Option(help=REFERENCE_HELP)] = DEFAULT_MODEL,
     strategy: OrderStrategyOption = "cosine",
     levels: Annotated[
         str | None,

@@ -8,6 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from prunelake.cli.console import (
+    REFERENCE_HELP,
     ExplainRowsOption,
     LakeOption,
     OperatorsOption,
@@ -45,7 +46,7 @@ def sweep(
     spec: Annotated[
         str | None, typer.Argument(metavar="[SPEC]", help="A YAML file with a sweep spec.")
     ] = None,
-    model: Annotated[str, typer.Option(help="Model reference.")] = DEFAULT_MODEL,
+    model: Annotated[str, typer.Option(help=REFERENCE_HELP)] = DEFAULT_MODEL,
     task: Annotated[
         str | None,
         typer.Option(
@@ -91,11 +92,12 @@ def sweep(
     search_rows: Annotated[
         int,
         typer.Option(
-            min=1, help="Rows of the task that divergence and balanced read for the order."
+            min=1, help="Rows of the task on which divergence and balanced search for the order."
         ),
     ] = DEFAULT_SEARCH_ROWS,
     calibration: Annotated[
-        str, typer.Option(help="Text for the order: bundled, c4, or a .txt or .jsonl file.")
+        str,
+        typer.Option(help="Text that decides the order: bundled, c4, or a .txt or .jsonl file."),
     ] = "bundled",
     dtype: Annotated[
         str, typer.Option(envvar="PRUNELAKE_DTYPE", help="The number format.")
@@ -117,7 +119,7 @@ def sweep(
     ] = None,
     lake: LakeOption = None,
 ) -> None:
-    """Evaluate one model on one task at every removal level, in this process.
+    """Evaluate one model on one task at every removal level.
 
     With `--until decided` the sweep begins with a pilot of --rows [sample:100] and --explain-rows
     [24], and adds rows until accuracy, ECE and explanations are decided at every level or a limit
