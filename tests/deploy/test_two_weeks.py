@@ -136,7 +136,7 @@ def test_no_process_is_left(two_weeks: TwoWeeks) -> None:
 def test_database_and_lake_keep_their_planned_size(two_weeks: TwoWeeks) -> None:
     last = two_weeks.days[-1]
     flow_runs = sum(two_weeks.flow_runs().values())
-    planned = re.search(r"(\d+) kB for each flow run", PAGE)
+    planned = re.search(r"(\d+) kB of the database for each flow run", PAGE)
     assert planned is not None
     assert last.database_bytes - two_weeks.first_database_bytes < int(planned[1]) * 1e3 * flow_runs
     assert last.lake_bytes < 20e6 + 300e3 * last.run_count
