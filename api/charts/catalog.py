@@ -1,8 +1,4 @@
-"""Every chart by name: its caption, its query, and the function that draws it."""
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+"""Every chart by name."""
 
 import polars as pl
 
@@ -11,7 +7,6 @@ from prunelake.lake.sql.bound_query import BoundQuery
 from prunelake.schema.calibrators import RECALIBRATED_METRICS
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 
-from ..findings.level_names import LevelNames
 from ..findings.level_rows import JUDGED_METRICS
 from ..findings.selection import Selection
 from ..findings.wording import label
@@ -21,8 +16,8 @@ from .candidate_points import candidate_path_chart, candidate_size_chart
 from .correlation_matrix import matrix_chart
 from .correlations import correlations_chart
 from .cost import cost_chart
+from .definition import ChartDefinition
 from .deltas import deltas_chart
-from .drawing.axis_titles import count_parts
 from .drawing.vega_lite import Part
 from .flips import flips_chart
 from .importance import chart_of_importance
@@ -37,52 +32,6 @@ CORRELATED_METRICS = (*JUDGED_METRICS[1:], "mean_confidence", "overlap_10")
 """The metrics whose correlation with accuracy charts and the report show."""
 
 NO_CORRELATION = "they have no order, so nothing is correlated over them"
-
-
-@dataclass(frozen=True)
-class ChartDefinition:
-    """One chart; `takes` lists the parameters that change it besides the run: level, metric.
-
-    `draw` raises NothingToShow if the run lacks the data. `needs` names the data in the error.
-    `not_for_candidates` is the reason why a comparison has no such chart, if it has none.
-    `candidate_caption` is the caption in a comparison, if it differs.
-    """
-
-    name: str
-    caption: str
-    takes: tuple[str, ...]
-    query: Callable[[Selection], BoundQuery]
-    draw: Callable[[pl.DataFrame, Selection], Part]
-    needs: str = "metrics"
-    not_for_candidates: str | None = None
-    candidate_caption: str | None = None
-
-    def caption_for(self, names: LevelNames) -> str:
-        """The caption of the chart of a run with these levels."""
-        return (self.candidate_caption if names.is_comparison else None) or self.caption
-
-    def chart(self, rows: pl.DataFrame, selection: Selection) -> Part:
-        """The chart of the rows of `query`.
-
-        Raises:
-            NothingToShow: the run lacks the data of the chart.
-        """
-        if self.not_for_candidates and selection.names.is_comparison:
-            raise NothingToShow(
-                f"run {selection.run_id} compares candidates: {self.not_for_candidates}"
-            )
-        if rows.is_empty():
-            raise NothingToShow(
-                f"run {selection.run_id} has no {self.needs}, which chart {self.name} needs"
-            )
-        chart = self.draw(rows, selection)
-        count_parts(chart, selection.run.get("strategy") or "")
-        return chart
-
-
-def usermeta(query: BoundQuery, snapshot: str) -> dict[str, Any]:
-    """The metadata of a chart: the SQL behind its numbers, and the id of its snapshot."""
-    return {"prunelake": {"sql": query.sql_with_values, "snapshot": snapshot}}
 
 
 def _headline_metrics(selection: Selection) -> BoundQuery:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field
 
 from prunelake.errors import InvalidRequest, NotFound
 
-from ..charts.catalog import CHARTS, ChartDefinition, usermeta
+from ..charts.catalog import CHARTS
+from ..charts.definition import ChartDefinition, usermeta
 from ..charts.drawing import formats, house_style, pictures
 from ..charts.drawing.formats import ChartFormat
 from ..findings.selection import load_selection
