@@ -96,6 +96,16 @@ def test_one_publication_follows_a_burst_of_sweeps(client: SyncPrefectClient) ->
     assert publication.work_pool_name == "cpu"
 
 
+def test_a_round_that_crashed_is_replaced_and_one_that_failed_waits_for_its_hour() -> None:
+    (watch,) = (it for it in DEPLOYMENTS if it["name"] == "watch")
+    expected = [
+        trigger["expect"]
+        for trigger in watch["triggers"]
+        if "watch" in trigger["match_related"]["prefect.resource.name"]
+    ]
+    assert expected == [["prefect.flow-run.Crashed"]]
+
+
 def test_a_round_follows_each_machine_failure(client: SyncPrefectClient) -> None:
     states: list[State[None]] = [Failed(), Crashed(), Failed(name=MACHINE_FAILURE)]
     for state in states:
