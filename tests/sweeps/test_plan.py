@@ -1,6 +1,6 @@
+"""The plan of a sweep, and the specs that it refuses."""
+
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,49 +18,12 @@ from prunelake.errors import (
     UnknownTask,
     UnsupportedModel,
 )
-from prunelake.identity import FIELDS_OF_SOME_RUNS, RunIdentity, content_hash
+from prunelake.identity import RunIdentity, content_hash
 from prunelake.settings import Settings
-from prunelake.spec import DEFAULT_SEARCH_ROWS, Explanation, Strategy, SweepSpec
-from prunelake.sweeps import plan as plan_module
-from prunelake.sweeps.plan import SweepPlan, plan_sweep
-from prunelake.tasks.rows import data_hash
-from tests.support.models.tiny_models import FAMILIES, LAYER_COUNT
+from prunelake.spec import DEFAULT_SEARCH_ROWS, Strategy
+from tests.support.models.tiny_models import LAYER_COUNT
 from tests.support.models.tiny_tokenizer import tiny_tokenizer
-from tests.support.models.weight_files import write_other_weights
-
-CONTEXT = 512
-Planner = Callable[..., SweepPlan]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A model whose weights cannot be read: a plan never reads them."""
-    folder = tmp_path / "model"
-    config = FAMILIES["llama"]()
-    config.max_position_embeddings = CONTEXT
-    config.save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    write_other_weights(folder / "model.safetensors", 100_000)
-    return folder
-
-
-@pytest.fixture
-def planned(folder: Path, tmp_path: Path) -> Planner:
-    """Plan a sweep of two rows of a bundled task; the arguments change its spec."""
-
-    def planned(**changes: Any) -> SweepPlan:
-        spec = {
-            "model": str(folder),
-            "task": "opinions",
-            "rows": {"first": 2},
-            "calibration": {"windows": 2, "window_tokens": 16},
-            **changes,
-        }
-        return plan_sweep(
-            SweepSpec.model_validate(spec), Settings(cache=tmp_path / "cache", data=None)
-        )
-
-    return planned
+from tests.support.sweeps.planned_sweep import Planner
 
 
 def test_a_plan_is_resolved(planned: Planner) -> None:
@@ -116,22 +79,6 @@ def test_a_search_is_on_rows_that_are_not_reported(name: str, planned: Planner) 
     assert searched.isdisjoint(encoded.example.example_id for encoded in work.examples)
     for name in ("cosine", "loss", "last"):
         assert planned(strategy={"name": name}).search_examples == ()
-
-
-def test_the_rows_of_a_search_are_part_of_the_identity(
-    planned: Planner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: dict[str, Any] = {"strategy": {"name": "divergence", "search_rows": 3}}
-    work = planned(**asked)
-    assert work.identity.search_hash == data_hash([q.example for q in work.search_examples])
-    assert RunIdentity.model_validate_json(work.identity.model_dump_json()) == work.identity
-    assert SweepSpec.model_validate_json(work.spec.model_dump_json()) == work.spec
-    assert planned(strategy={"name": "divergence"}).identity.run_id != work.identity.run_id
-    fewer = [question.example for question in work.search_examples[1:]]
-    monkeypatch.setattr(plan_module, "draw_search_examples", lambda *_: fewer)
-    same_but_searched_elsewhere = planned(**asked).identity
-    assert same_but_searched_elsewhere.data_hash == work.identity.data_hash
-    assert same_but_searched_elsewhere.run_id != work.identity.run_id
 
 
 @pytest.mark.parametrize(
@@ -210,91 +157,6 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {"levels": [0, 1]},
-        {"rows": {"first": 3}},
-        {"rows": {"numbers": [1, 0]}},
-        {"task": "everyday_knowledge"},
-        {"strategy": {"name": "random"}},
-        {"strategy": {"name": "last"}},
-        {"strategy": {"name": "iterative"}},
-        {"strategy": {"name": "loss"}},
-        {"strategy": {"name": "divergence"}},
-        {"strategy": {"name": "balanced"}},
-        {"strategy": {"unit": "mlp"}},
-        {"strategy": {"unit": "block"}},
-        {"calibration": {"windows": 1, "window_tokens": 16}},
-        {"calibration": {"windows": 2, "window_tokens": 15}},
-        {"explain": None},
-        {"explain": {"rows": 1}},
-        {"explain": {"levels": [0]}},
-        {"explain": {"methods": ["lime"]}},
-        {"explain": {"methods": ["leverage_shap"]}},
-        {"explain": {"seeds": [1]}},
-        {"explain": {"operators": ["replace"]}},
-        {"explain": {"fractions": [0.5]}},
-        {"explain": {"baseline_token": 1}},
-        {"explain": {"bounds_beam": 1}},
-        {"dtype": "bfloat16"},
-        {"special_tokens": "bos"},
-        {"texts": {"rows": 1}},
-    ],
-)
-def test_every_setting_that_changes_the_numbers_changes_the_run_id(
-    changes: dict[str, Any], planned: Planner
-) -> None:
-    assert planned(**changes).identity.run_id != planned().identity.run_id
-
-
-def test_the_id_of_a_run_is_the_hash_of_all_fields_of_its_identity() -> None:
-    identity = RunIdentity(
-        format_version=2,
-        revision="0" * 40,
-        task="opinions",
-        data_hash="1" * 64,
-        levels=(0, 1),
-        strategy=Strategy(),
-        calibration_hash=None,
-        explain=Explanation(rows=2, levels=(0, 1)),
-        dtype="float32",
-        special_tokens="tokenizer",
-        search_hash=None,
-    )
-    stored = json.loads(identity.model_dump_json())
-    assert stored.keys() == RunIdentity.model_fields.keys() - FIELDS_OF_SOME_RUNS
-    assert stored["strategy"].keys() == Strategy.model_fields.keys()
-    assert stored["explain"].keys() == Explanation.model_fields.keys()
-    assert content_hash(stored)[:16] == identity.run_id
-    assert identity.run_id == "aaaf0eb46662f714"
-    seeded = identity.model_copy(update={"strategy": Strategy(name="random", seed=3)})
-    assert seeded.run_id == "da297501043753d1"
-
-
-def test_requested_bounds_are_part_of_spec_and_identity(planned: Planner) -> None:
-    work = planned(explain={"bounds_beam": 3})
-    assert work.explanation is not None
-    assert work.explanation.bounds_beam == 3
-    assert RunIdentity.model_validate_json(work.identity.model_dump_json()) == work.identity
-    assert SweepSpec.model_validate_json(work.spec.model_dump_json()) == work.spec
-
-
-def test_samples_of_leverage_shap_are_part_of_the_identity_if_it_is_a_method(
-    planned: Planner,
-) -> None:
-    default, given = (
-        planned(explain={"methods": ["leverage_shap"], **samples})
-        for samples in ({}, {"leverage_samples": 2})
-    )
-    assert default.identity.run_id != given.identity.run_id
-    for work in (default, given):
-        assert RunIdentity.model_validate_json(work.identity.model_dump_json()) == work.identity
-        assert SweepSpec.model_validate_json(work.spec.model_dump_json()) == work.spec
-    same = planned(explain={"methods": ["leverage_shap"], "leverage_samples": 1.5})
-    assert same.identity.run_id == default.identity.run_id
-
-
-@pytest.mark.parametrize(
     ("explain", "told"),
     [
         ({"leverage_samples": 2}, "leverage_shap, which is not among the methods difference_shap"),
@@ -349,47 +211,3 @@ def test_search_rows_without_a_search_are_refused(name: str, planned: Planner) -
 def test_a_beam_of_width_0_is_refused(planned: Planner) -> None:
     with pytest.raises(ValidationError, match=r"explain\.bounds_beam"):
         planned(explain={"bounds_beam": 0})
-
-
-def test_random_orders_of_two_seeds_are_two_runs(planned: Planner) -> None:
-    runs = {planned(strategy={"name": "random", "seed": n}).identity.run_id for n in (0, 1)}
-    assert len(runs) == 2
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
-def test_another_model_is_another_run(name: str, planned: Planner, folder: Path) -> None:
-    before = planned().identity.run_id
-    (folder / name).write_bytes((folder / name).read_bytes() + b" ")
-    assert planned().identity.run_id != before
-
-
-def test_settings_without_effect_on_the_numbers_do_not_change_the_run_id(
-    planned: Planner, folder: Path, tmp_path: Path
-) -> None:
-    run_id = planned().identity.run_id
-    shutil.copytree(folder, tmp_path / "elsewhere")
-    for changes in (
-        {"model": str(tmp_path / "elsewhere")},
-        {"levels": [0, 1, 2]},
-        {"rows": {"numbers": [0, 1]}},
-        {"strategy": {"name": "cosine", "seed": 5}},
-        {"strategy": {"name": "cosine", "search_rows": DEFAULT_SEARCH_ROWS}},
-        {"explain": {"rows": 2, "levels": [1, 2], "seeds": [0, 0]}},
-    ):
-        assert planned(**changes).identity.run_id == run_id, changes
-
-
-def test_the_same_calibration_text_from_two_places_is_the_same_run(
-    planned: Planner, tmp_path: Path
-) -> None:
-    text = "Kites need wind. " * 9
-    (tmp_path / "one.txt").write_text(text)
-    (tmp_path / "two.jsonl").write_text(json.dumps({"text": text.strip()}) + "\n")
-    (tmp_path / "other.txt").write_text(text.upper())
-    runs = [
-        planned(
-            calibration={"source": str(tmp_path / name), "windows": 2, "window_tokens": 16}
-        ).identity.run_id
-        for name in ("one.txt", "two.jsonl", "other.txt")
-    ]
-    assert runs[0] == runs[1] != runs[2]
