@@ -23,6 +23,8 @@ SHOWN = """async ([name, value]) => {
     cards[0]?.scrollIntoView();
     const seen = cards.filter((card) => card.getBoundingClientRect().top < innerHeight);
     const text = status.textContent;
+    const problem = document.querySelector("#message .problem");
+    if (problem) throw new Error(problem.textContent);
     if (text.includes("holds no runs")) return true;
     return text !== former && text.startsWith("Shown") && seen.length > 0 &&
       !seen.some((card) => card.hasAttribute("aria-busy"));

@@ -59,6 +59,7 @@ if __name__ == "__main__":
         lake.make_segments(folder.parent / "source", folder, count)
     for number in range(count if count <= 40 else 0):
         run = lake.run_row(*divmod(number, lake.TASKS)) | {"example_count": 200}
+        run["spec"] = json.dumps({name: run[name] for name in ("model", "task")})
         commit.write_run(folder, run, lake.random_run(run, number, 200, **explained))
         analyse(folder, run["run_id"])
     publish(folder, analyse)
