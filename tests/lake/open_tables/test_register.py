@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
 from deltalake import DeltaTable
 from polars.testing import assert_frame_equal
-from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.table import Table as IcebergTable
 
 from prunelake.errors import LakeError
 from prunelake.lake import commit, read
@@ -23,6 +22,9 @@ from tests.support.lakes.compacted_lakes import add_run
 from tests.support.object_stores.object_store import new_lake
 from tests.support.runs.lake_rows import identity_of, small_run
 
+if TYPE_CHECKING:  # its import takes a second, and every test process collects this file
+    from pyiceberg.table import Table as IcebergTable
+
 CHECKED_TABLES = ("runs", "predictions", "metrics")
 
 
@@ -32,7 +34,9 @@ def _plans_by_pyiceberg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
 
 
-def iceberg_table(lake: Path, table: str) -> IcebergTable:
+def iceberg_table(lake: Path, table: str) -> "IcebergTable":
+    from pyiceberg.catalog.sql import SqlCatalog
+
     folder = lake / ".iceberg"
     catalog = SqlCatalog(
         "lake", uri=f"sqlite:///{folder / 'catalog.sqlite'}", warehouse=f"file://{folder}"
