@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prunelake.evaluation.aopc_bounds import max_perturbed_prompt_count
 from prunelake.lake import commit, read
@@ -69,30 +69,9 @@ def _compute_run(
         dict(plan.explanation.level_rows if plan.explanation else ()).values(),
     )
     costs = _finished_costs(partial_run, shards, executor)
-    missing = [shard for shard in shards if shard.name not in costs]
-    if missing or ORDER_SHARD not in costs:  # otherwise only the commit is left
-        with executor.shards(settings, partial_run) as run_shards:
-            if ORDER_SHARD not in costs:
-                partial_run.delete()  # shards of another order cannot be used
-                arguments = (plan, settings, partial_run)
-                call = StepCall(steps.order_layers, arguments, "order_layers")
-                costs |= run_shards({ORDER_SHARD: call})
-            order = order_from_layers(partial_run.read_table(LAYERS, [ORDER_SHARD]))
-            cells = find_cells(settings.lake, plan, order.layers, executor.log)
-            works = [shard_work(plan, shard, cells) for shard in missing]
-            _log_work(works, executor)
-            meter = ProgressMeter(plan, shards, works)
-            executor.show(meter.start)
-            calls = {
-                work.shard.name: StepCall(
-                    steps.measure_shard, (work, order, settings, partial_run), str(work.shard)
-                )
-                for work in works
-            }
-            by_name = {shard.name: shard for shard in missing}
-            for name, cost in run_shards(calls):
-                costs[name] = cost
-                executor.show(meter.add(by_name[name], cost))
+    reused_count = sum(shard.name in costs for shard in shards)
+    if len(costs) < 1 + len(shards):  # otherwise only the commit is left
+        costs |= _compute_shards(plan, settings, partial_run, executor, shards, costs)
     order = order_from_layers(partial_run.read_table(LAYERS, [ORDER_SHARD]))
     names = [shard.name for shard in shards]
     run = run_row(plan, order, [costs[name] for name in (ORDER_SHARD, *names)])
@@ -108,9 +87,48 @@ def _compute_run(
         f"run {run_id} is in the lake: {run['model']} {run['task']} {run['strategy']}; "
         f"{len(plan.examples)} examples, levels {list(plan.levels)}, {run['forward_tokens']} "
         f"forward tokens, {time.perf_counter() - started:.0f} s "
-        f"({len(shards) - len(missing)} of {len(shards)} shards were there already)"
+        f"({reused_count} of {len(shards)} shards were there already)"
     )
     executor.finish(run)
+
+
+def _compute_shards(
+    plan: SweepPlan,
+    settings: Settings,
+    partial_run: PartialRun,
+    executor: Executor,
+    shards: Sequence[Shard],
+    finished: Mapping[str, ComputeCost],
+) -> dict[str, ComputeCost]:
+    """Compute the removal order and the shards that are not finished.
+
+    Returns:
+        Their costs by name.
+    """
+    costs: dict[str, ComputeCost] = {}
+    missing = [shard for shard in shards if shard.name not in finished]
+    with executor.shards(settings, partial_run) as run_shards:
+        if ORDER_SHARD not in finished:
+            partial_run.delete()  # shards of another order cannot be used
+            call = StepCall(steps.order_layers, (plan, settings, partial_run), "order_layers")
+            costs |= run_shards({ORDER_SHARD: call})
+        order = order_from_layers(partial_run.read_table(LAYERS, [ORDER_SHARD]))
+        cells = find_cells(settings.lake, plan, order.layers, executor.log)
+        works = [shard_work(plan, shard, cells) for shard in missing]
+        _log_work(works, executor)
+        meter = ProgressMeter(plan, shards, works)
+        executor.show(meter.start)
+        calls = {
+            work.shard.name: StepCall(
+                steps.measure_shard, (work, order, settings, partial_run), str(work.shard)
+            )
+            for work in works
+        }
+        by_name = {shard.name: shard for shard in missing}
+        for name, cost in run_shards(calls):
+            costs[name] = cost
+            executor.show(meter.add(by_name[name], cost))
+    return costs
 
 
 def _finished_costs(
