@@ -9,18 +9,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import DynamicCache, GenerationConfig, PreTrainedModel
+from transformers import DynamicCache, GenerationConfig
 
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models.decoder.decoder_map import decoder_blocks
-from prunelake.models.decoder.placeholders import absent_parts
 from prunelake.models.removal import removed
 from prunelake.spec import Unit
 from tests.support.models.saved_models import (
     Layers,
     generated,
     logits_of,
+    placeholder_layers,
     prompts,
     read,
     round_trip,
@@ -35,10 +35,6 @@ CHOICES: dict[str, Layers] = {
     "all": tuple(range(LAYER_COUNT)),
 }
 SLIDING: dict[str, Layers] = {**CHOICES, "all of one type": (0, 1, 2, 3)}
-
-
-def placeholder_layers(model: PreTrainedModel, kind: str = "attention") -> tuple[int, ...]:
-    return tuple(part.block for part in absent_parts(model) if part.kind == kind)
 
 
 @pytest.mark.parametrize(

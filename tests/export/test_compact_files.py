@@ -13,11 +13,17 @@ from transformers import (
 )
 
 from prunelake.errors import ModelError, ModelNotFound, UnsupportedModel
-from prunelake.models.decoder.placeholders import placeholder_layers
 from prunelake.models.removal import removed
 from prunelake.models.sources import resolve_model
 from prunelake.spec import Unit
-from tests.support.models.saved_models import logits_of, prompts, read, round_trip, save
+from tests.support.models.saved_models import (
+    logits_of,
+    placeholder_layers,
+    prompts,
+    read,
+    round_trip,
+    save,
+)
 from tests.support.models.tiny_models import FAMILIES, SHORT_FAMILIES, family_cases, tiny_model
 
 

@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from prunelake.models.compact import save_compact
+from prunelake.models.decoder.placeholders import absent_parts
 from prunelake.models.loading import load_model
 from prunelake.models.removal import removed, zero_out
 from prunelake.models.sources import resolve_model
@@ -90,3 +91,8 @@ def round_trip(
             return torch.stack([continued(model, row) for row in rows])
 
     return read(folder, kind), expected
+
+
+def placeholder_layers(model: PreTrainedModel, kind: str = "attention") -> tuple[int, ...]:
+    """The blocks that lack a part of this kind."""
+    return tuple(part.block for part in absent_parts(model) if part.kind == kind)
