@@ -13,6 +13,7 @@ from huggingface_hub import HfApi, constants
 from prunelake.flows import watch as flow_module
 from prunelake.lake import attempt_log
 from prunelake.settings import Settings
+from prunelake.spec import SweepSpec
 from prunelake.watch import revisions
 from prunelake.watch.decision import EvaluationState
 from tests.support.servers.hub_server import running_hub
@@ -67,7 +68,8 @@ def test_a_new_commit_is_a_new_evaluation_and_no_weights_are_fetched(
     assert [each.model_revision.revision for each in worker.started] == [FIRST, SECOND]
     assert {each.model_revision.model for each in worker.started} == {"hub:org/name"}
     # The sweeps evaluate these commits, also if there is a newer one when they start.
-    assert [each.spec.reference for each in worker.started] == [
+    specs = [each.spec for each in worker.started]
+    assert [spec.reference for spec in specs if isinstance(spec, SweepSpec)] == [
         f"hub:org/name@{commit}" for commit in (FIRST, SECOND)
     ]
     assert len({each.spec_key for each in worker.started}) == 1
