@@ -18,9 +18,6 @@ from prefect.client.schemas import FlowRun
 import prunelake.flows.watch
 from prunelake.lake import attempt_log
 from prunelake.lake import read as lake_read
-from prunelake.lake.files.paths import ATTEMPTS_FOLDER
-from prunelake.lake.storage.locks import locked
-from prunelake.lake.storage.swap import SWAP_LOCK
 from prunelake.watch.decision import EvaluationState
 from prunelake.watch.round_lines import RoundLine
 from tests.support.operations.operations_guide import (
@@ -86,14 +83,12 @@ def follow(story: Story) -> None:
     story.waiting = place.flow_run(second.id)
     os.kill(pid(held), signal.SIGCONT)
     story.first = finished(place, first)
-    # The sweep of `watch` keeps its worker, as it cannot end its attempt.
-    with locked(place.lake / ATTEMPTS_FOLDER, SWAP_LOCK):
-        story.published = finished(place, published_after(place, first))
-        place.pause_automations()
-        story.killed = wait_for(lambda: running(place, second), "the sweep of watch")
-        os.kill(pid(story.killed), signal.SIGSTOP)  # it must not report the death of its worker
-        place.kill(1)
-        os.kill(pid(story.killed), signal.SIGKILL)
+    story.killed = wait_for(lambda: running(place, second), "the sweep of watch")
+    os.kill(pid(story.killed), signal.SIGSTOP)  # it keeps its worker, and reports no death later
+    story.published = finished(place, published_after(place, first))
+    place.pause_automations()
+    place.kill(1)
+    os.kill(pid(story.killed), signal.SIGKILL)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(prunelake.flows.watch, "FLOW_RUN_TIMEOUT", timedelta(0))
         story.dead = round_of(place)
@@ -238,8 +233,8 @@ def test_a_worker_that_was_killed_is_free_again(story: Story) -> None:
     assert story.retried.start_time is not None
 
 
-def test_a_sweep_reports_a_missing_gpu(story: Story) -> None:
-    assert "no GPU here: computing on the CPU" in story.site.log(1)
+def test_a_sweep_reports_its_device(story: Story) -> None:
+    assert "computing on cpu, as the settings say" in story.site.log(1)
 
 
 def test_the_next_hours_are_scheduled(story: Story) -> None:
