@@ -48,7 +48,7 @@ def test_a_text_becomes_a_value_and_defaults_fill_missing_fields() -> None:
         ("task: " + "[" * 9999, "a.yaml: its values are nested too deep"),
         ("rows: " + "9" * 9999, "a.yaml: a value cannot be read (ValueError: Exceeds the limit"),
         ("task: 2026-99-99", "a.yaml: a value cannot be read (ValueError: month must be in 1..12"),
-        ("- task", "a.yaml, file: ['task'] has no fields; write at least one of model, task, "),
+        ("- task", "a.yaml, file: ['task'] has no fields; write at least one of model, commit, "),
     ],
 )
 def test_an_error_names_line_field_and_remedy(text: str, message: str) -> None:

@@ -15,6 +15,7 @@ ALLOWED = {
         "table.name",
         "view",
         "rows_sql(table, sources)",
+        "order",  # the order of the rows, or nothing
         "of_runs",  # ids as literals, so that the views read these runs only
     },
     "lib/prunelake/lake/sql/relations.py": {
