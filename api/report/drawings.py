@@ -22,10 +22,18 @@ COLOUR_ATTRIBUTES = re.compile(r'\b(fill|stroke|stop-color)="([^"]*)"')
 SPARE_ATTRIBUTES = re.compile(
     r' (?:role|aria-\w+|class|pointer-events|font-family|stroke-miterlimit)="[^"]*"'
     r'| (?:opacity|stroke-width)="1"| xmlns:xlink="[^"]*"| version="[^"]*"'
+    r'| transform="translate\(0,0\)"| [xy]2="0"'
 )
 INVISIBLE_PATHS = re.compile(r'<path class="(?:back|fore)ground"(?![^>]*(?:fill|stroke)=)[^>]*/>')
 TAGS = re.compile(r"<[^>]+>")
 LONG_NUMBERS = re.compile(r"-?\d+\.\d{3,}")
+GROUP = re.compile(r"<g[ >](?!.*/>)|</g>")
+
+# Attributes that a style sheet may set as well.
+STYLE_ATTRIBUTES = re.compile(
+    r" (fill|fill-opacity|stroke|stroke-width|stroke-opacity|stroke-dasharray|opacity|text-anchor|"
+    r'font-size|font-weight|font-style)="([^"]*)"'
+)
 
 
 class Drawings:
@@ -47,14 +55,17 @@ class Drawings:
         )
 
     def put_into(self, page: str) -> str:
-        """The page with the charts in their places."""
+        """The page with the charts in their places, and with their style sheet in its head."""
+        styles: dict[str, str] = {}
 
         def drawn(place: re.Match[str]) -> str:
             number = int(place[1])
             svg = self._pictures[number].result().decode()
-            return _on_page(svg, self._names[number], f"d{number}-")
+            return with_classes(_on_page(svg, self._names[number], f"d{number}-"), styles)
 
-        return re.sub(_place(r"(\d+)"), drawn, page)
+        page = re.sub(_place(r"(\d+)"), drawn, page)
+        rules = "".join(f".{name} {{{style}}}\n" for style, name in styles.items())
+        return page.replace("</head>", f"<style>{rules}</style>\n</head>", 1)
 
 
 def _place(number: int | str) -> str:
@@ -74,13 +85,39 @@ def _on_page(svg: str, name: str, prefix: str) -> str:
 
 
 def smaller(svg: str) -> str:
-    """The same picture in less text: a hundredth of a px is enough."""
+    """The same picture in less text: a hundredth of a px is enough, and groups need a reason."""
+    is_kept: list[bool] = []
 
     def shorter(tag: re.Match[str]) -> str:
         text = SPARE_ATTRIBUTES.sub("", tag[0])
-        return LONG_NUMBERS.sub(lambda number: f"{float(number[0]):.2f}", text)
+        if GROUP.match(text):
+            if text != "</g>":
+                is_kept.append(text != "<g>")
+                return _rounded(text) if is_kept[-1] else ""
+            return text if is_kept.pop() else ""
+        return _rounded(text)
 
     return TAGS.sub(shorter, INVISIBLE_PATHS.sub("", svg))
+
+
+def _rounded(tag: str) -> str:
+    return LONG_NUMBERS.sub(lambda number: f"{float(number[0]):.2f}", tag)
+
+
+def with_classes(svg: str, styles: dict[str, str]) -> str:
+    """A drawing whose tags name a class for their style: many tags share one.
+
+    `styles` has the class of each style, for all drawings of a page; new styles are added.
+    """
+
+    def named(tag: re.Match[str]) -> str:
+        style = "; ".join(f"{name}: {value}" for name, value in STYLE_ATTRIBUTES.findall(tag[0]))
+        if not style:
+            return tag[0]
+        name = styles.setdefault(style, f"s{len(styles)}")
+        return re.sub(r"^<\w+", rf'\g<0> class="{name}"', STYLE_ATTRIBUTES.sub("", tag[0]))
+
+    return TAGS.sub(named, svg)
 
 
 def with_own_ids(svg: str, prefix: str) -> str:

@@ -14,6 +14,7 @@ from prunelake.api.report.drawings import (
     Drawings,
     dark_colour,
     smaller,
+    with_classes,
     with_own_ids,
 )
 from tests.api.charts.test_correlation_matrix import TWO
@@ -54,12 +55,28 @@ def test_a_smaller_drawing_has_the_same_marks_and_texts() -> None:
     assert small.count("fill=") == svg.count("fill=")
 
 
+def test_classes_keep_the_style_of_each_mark() -> None:
+    styles: dict[str, str] = {}
+    for chart in (importance_chart(LAYERS, 15), matrix_chart(TWO)):
+        svg = smaller(formats.svg(house_style.vega_lite(chart)))
+        classed = with_classes(svg, styles)
+        assert len(classed) < 0.9 * len(svg)
+        style_of = {name: style for style, name in styles.items()}
+        trees = ElementTree.fromstring(classed), ElementTree.fromstring(svg)
+        for marked, mark in zip(*(tree.iter() for tree in trees), strict=True):
+            style = style_of.get(marked.attrib.pop("class", ""), "")
+            rules = dict(rule.split(": ") for rule in style.split("; ") if rule)
+            assert marked.attrib | rules == mark.attrib
+    assert len(set(styles.values())) == len(styles) < 60
+
+
 def test_every_chart_is_put_into_its_place() -> None:
     drawings = Drawings()
     charts = [importance_chart(LAYERS, 15), matrix_chart(TWO)]
     page = "".join(drawings.figure(chart, f"Caption {i}.") for i, chart in enumerate(charts))
-    figures = drawings.put_into(page).split("</figure>")
+    page = drawings.put_into(f"<head></head>{page}")
+    assert "fill: light-dark(#222222, #ECECEE)" in page.partition("</head>")[0]
+    figures = page.split("</figure>")
     for i, chart in enumerate(charts):
         assert f'aria-label="Caption {i}. {house_style.title(chart)[:20]}' in figures[i]
         assert chart["title"]["text"][0] in figures[i]
-        assert "light-dark(#222222, #ECECEE)" in figures[i]
