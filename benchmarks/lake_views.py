@@ -17,6 +17,8 @@ from threading import Timer
 
 import duckdb
 
+from prunelake.lake.sql.bound_query import sql_literal
+
 VIEWS = ("predictions", "example_metrics", "level_overlaps", "attribution_pairs")
 REPEATS = 2
 
@@ -38,6 +40,8 @@ def main() -> None:
         )
         .fetchall()
     )
+    of_model = "select run_id from runs where model = $model order by run_id"
+    ids = [found for (found,) in connections[0].execute(of_model, {"model": model}).fetchall()]
     rows = connections[0].sql("select count(*) from lake.predictions").fetchall()[0][0]
     print(
         f"{datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, {os.cpu_count()} cores, DuckDB "
@@ -49,6 +53,7 @@ def main() -> None:
         "all runs": "true",
         "a run": f"run_id = '{run_id}'",
         "a model": f"run_id in (select run_id from runs where model = '{model}')",
+        "the ids of a model": f"run_id in ({', '.join(map(sql_literal, ids))})",
         "a task": f"run_id in (select run_id from runs where task = '{task}')",
     }
     for view in VIEWS:

@@ -74,5 +74,5 @@ comment on view headline_metrics is
 'run x level x metric. The row that represents a metric, by the key of headline_keys: value with
 its 95 % interval over n examples, and random_value, the value of a random ranking. paired_value
 and unpruned_value are over the paired_n examples with values at both levels, with their
-difference as in deltas. verdict comes from verdicts, and is null if is_judged is false. shown_verdict is worse in place of
-inconclusive where is_shown_worse; tables and charts show it.';
+difference as in deltas. verdict comes from verdicts, and is null if is_judged is false.
+shown_verdict is worse in place of inconclusive where is_shown_worse; tables and charts show it.';
