@@ -21,11 +21,11 @@ Row = Mapping[str, Any]
 MAX_NAMED_METRICS = 2
 
 CLAUSES: Mapping[Verdict, str] = {
-    Verdict.hidden_degradation: "hidden degradation in",
-    Verdict.worse: "a metric is worse while accuracy is inconclusive or rises in",
-    Verdict.visible_degradation: "accuracy falls in",
-    Verdict.improved: "better accuracy and nothing shown to be worse in",
-    Verdict.equivalent: "stable accuracy and nothing shown to be worse in",
+    Verdict.hidden_degradation: "hidden degradation",
+    Verdict.worse: "a worse metric while accuracy is inconclusive or rises",
+    Verdict.visible_degradation: "lower accuracy",
+    Verdict.improved: "better accuracy and nothing shown to be worse",
+    Verdict.equivalent: "stable accuracy and nothing shown to be worse",
 }
 """The decided verdicts on a level, the most useful finding first, and their words."""
 
@@ -107,21 +107,20 @@ def _price(run: Row, names: LevelNames) -> str:
 def _outline(read: ReadRows, mapped: Sequence[MappedRun]) -> str:
     """The number of runs by their foremost verdict; if all are open, the command that decides."""
     counts = Counter(_rank(run) for run in mapped)
-    clauses = [
-        f"{clause} {counts[rank]:,}" for rank, clause in enumerate(CLAUSES.values()) if counts[rank]
-    ]
-    open_count = len(mapped) - sum(counts[rank] for rank in range(len(CLAUSES)))
-    if not clauses:
+    groups = [(counts[rank], f"with {words}") for rank, words in enumerate(CLAUSES.values())]
+    decided = [(count, words) for count, words in groups if count]
+    if not decided:
         run_id = mapped[0].run_id
         run = read(runs.all_runs([run_id])).row(0, named=True)
         said = headline(run, read(run_metrics.headline_metrics([run_id])))
         return f"{isolated(model_name(run['model']))}, {isolated(run['task'])}: {said}"
-    if open_count:
-        clauses.append(f"no verdict in {open_count:,}")
-    text = "; ".join(
-        [f"{clauses[0]} of {len(mapped):,} run{'s' * (len(mapped) > 1)}", *clauses[1:]]
-    )
-    return f"{text[0].upper()}{text[1:]}"
+    if open_count := counts[len(CLAUSES)]:
+        decided.append((open_count, "without a verdict"))
+    noun = "run" if len(mapped) == 1 else "runs"
+    if len(decided) == 1:
+        return f"{len(mapped):,} {noun} {decided[0][1]}"
+    parts = [f"{count:,} {words}" for count, words in decided]
+    return f"{len(mapped):,} {noun}: {'; '.join(parts)}"
 
 
 def _rank(run: MappedRun) -> int:

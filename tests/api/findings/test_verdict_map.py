@@ -86,7 +86,7 @@ def test_the_map_begins_with_the_finding_and_has_every_run(tmp_path: Path) -> No
     publish(tmp_path, analyse)
     with api_client(tmp_path) as client:
         found = client.get("/map").json()
-    assert found["outline"] == "Hidden degradation in 1 of 2 runs; no verdict in 1"
+    assert found["outline"] == "2 runs: 1 with hidden degradation; 1 without a verdict"
     first, second = found["runs"]
     assert (first["run_id"], first["levels"]) == (judged, [1, 2])
     assert first["verdicts"] == ["hidden degradation", "visible degradation"]

@@ -205,7 +205,7 @@ def test_a_cell_of_the_map_leads_to_its_run_and_level(
     chartless.open()
     said = chartless.api_answer("/map")
     expect(chartless.page.locator("#lake-outline")).to_have_text(f"{said['outline']}.")
-    assert said["outline"].startswith("Hidden degradation in 1 of 7 runs; ")
+    assert said["outline"].startswith("7 runs: 1 with hidden degradation; ")
     assert chartless.page.url.endswith(f"run_id={runs.explained}")
     row = chartless.page.locator("#runs ol > li").first
     expect(row.locator("p")).to_have_text(f"{said['runs'][0]['finding']}.")
