@@ -27,7 +27,7 @@ from lake.correlations as correlated
 inner join lake.runs as runs on correlated.run_id = runs.run_id;
 
 comment on view correlations is
-'run x metric (x method, operator, variant) x scope. Correlation of accuracy with each other
-metric over the levels that have both: over all levels (scope all) or over the levels of stable
+'run x metric (x method, operator, variant) x scope. Correlation of accuracy with each other metric
+over the levels that have both values: over all levels (scope all) or over the levels of stable
 accuracy (scope stable). Pearson, Spearman (average ranks), Kendall tau-b, and partial (Pearson
 given the level), each with its 95 % interval over examples. note says why a value is null.';

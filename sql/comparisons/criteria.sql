@@ -242,8 +242,8 @@ comment on view criteria is
 'run x level above 0 x calibrator x criterion. Whether a level is shown to be worse than the
 unpruned model by less than a margin: without recalibration (calibrator null) and with its
 confidence recalibrated by temperature. criterion: accuracy, calibration (ECE), comprehensiveness
-and sufficiency (of headlines). loss: delta in the worse direction. loss_bound: the upper end of
-its one-sided 95 % interval. is_met: loss_bound is below margin, which metric_definitions gives
-for the metric. n_needed: the number of examples that would meet the criterion with a probability
-of 80 % if loss is the truth. is_level_met: all criteria are met. is_reached: they are also met at
-every shallower level with explanations; candidates of a comparison have no order, and count alone.';
+and sufficiency (of headlines). loss: delta in the worse direction. loss_bound: the upper end of its
+one-sided 95 % interval. is_met: loss_bound is below margin, which metric_definitions gives for the
+metric. n_needed: the number of examples that would meet the criterion with a probability of 80 % if
+loss is the truth. is_level_met: all criteria are met. is_reached: they are also met at every
+shallower level with explanations; candidates of a comparison have no order, so each counts alone.';

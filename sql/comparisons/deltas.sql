@@ -84,10 +84,11 @@ left join equals
 
 comment on view deltas is
 'run x level x metric (x method, operator, variant). The difference of each metric from level 0,
-over the n examples with values at both: with its 95 % interval (delta_low, delta_high), the 90 %
-interval that must lie within a margin to pass two one-sided tests (equivalence_low,
-equivalence_high), and the two-sided p-value. If no example differs, delta_se and p_value are null,
-and the 90 % interval covers the difference that n equal examples could miss. is_worse compares the
-estimates only. A recalibrated metric (variant is its calibrator) is compared with level 0 without
+over the n examples with values at both levels. It has a 95 % interval (delta_low, delta_high), a 90
+% interval (equivalence_low, equivalence_high) that passes two one-sided tests if it lies within a
+margin, and a two-sided p-value. If no example differs, delta_se and p_value are null, and the 90 %
+interval covers the difference that n equal examples could miss. is_worse compares the estimates
+only. A recalibrated metric (variant is its calibrator) is compared with level 0 without
 recalibration. look_count: the number of looks of a sequential run; its intervals hold over all
-looks, and its p-value is the repeated one, at most look_factor times that of a single test.';
+looks, and its p-value is the repeated p-value, at most look_factor times the p-value of a single
+test.';

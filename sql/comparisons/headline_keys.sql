@@ -29,6 +29,6 @@ qualify
     ) = 1;
 
 comment on view headline_keys is
-'run x metric. The method, operator and variant of the rows that represent a metric where only one
-value is shown: for metrics of explanations those of headlines, for other metrics null. If the
-method of headlines has no agreement, the first method with agreement represents it.';
+'run x metric. The method, operator and variant of the row that represents a metric if only one
+value is shown. Metrics of explanations take them from headlines; for other metrics they are null.
+If the method of headlines has no agreement, the first method with agreement is taken.';

@@ -71,8 +71,8 @@ left join metrics as random
         and metrics.variant is not distinct from random.variant;
 
 comment on view headline_metrics is
-'run x level x metric. The row that represents a metric, by the key of headline_keys: value with
-its 95 % interval over n examples, and random_value, the value of a random ranking. paired_value
-and unpruned_value are over the paired_n examples with values at both levels, with their
-difference as in deltas. verdict comes from verdicts, and is null if is_judged is false.
-shown_verdict is worse in place of inconclusive where is_shown_worse; tables and charts show it.';
+'run x level x metric. The row that represents a metric, by the key of headline_keys: value with its
+95 % interval over n examples, and random_value, the value of a random ranking. paired_value,
+unpruned_value and their difference (as in deltas) are over the paired_n examples with values at
+both levels. verdict comes from verdicts, and is null if is_judged is false. Tables and charts show
+shown_verdict: the verdict, but worse instead of inconclusive if is_shown_worse is true.';

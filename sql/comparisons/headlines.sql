@@ -22,4 +22,5 @@ qualify row_number() over (
 comment on view headlines is
 'run: one row for each run with explanations. The method, operator and variant of the AOPC that
 represents the run: difference_shap (else kernel_shap), delete_text and eraser if the run has them,
-else the first by name, but never the random ranking. Null if a published table does not give them.';
+else the first by name, but never the random ranking. Null if a published table does not give
+them.';

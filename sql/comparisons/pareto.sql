@@ -108,11 +108,10 @@ create view pareto as
 from pareto_among();
 
 comment on view pareto is
-'run x level x metric with a direction and a value (explanations by the method, operator and
-variant of headlines). The value of a metric against the number of removed layers (removed_layers
-of layer_count attention layers), with the savings in efficiency on the device that was profiled
-last (null if none was). is_undominated: no level of any run of the same model, revision and task
-removes at least as many layers with a value at least as good, and is better in one of the two.
-Candidates of comparisons are left out.
-Levels of the unit expert count experts of each block, and are compared with each other only.
-verdict comes from verdicts, and is null at level 0.';
+'run x level x metric with a direction and a value (explanations by the method, operator and variant
+of headlines). The value of a metric against the number of removed layers (removed_layers of
+layer_count attention layers), and the savings (see efficiency) on the device that was profiled
+last; null without a profile. is_undominated: no level of any run of the same model, revision and
+task removes at least as many layers with a value at least as good, and is better in one of the two.
+Candidates of comparisons are left out. Levels of the unit expert count the experts that each block
+lacks, and are compared with each other only. verdict comes from verdicts, and is null at level 0.';

@@ -256,18 +256,18 @@ create view verdicts as
 from verdicts_at();
 
 comment on view verdicts is
-'run x level above 0 x metric (x method, operator, variant) that can be tested. A metric has
-changed if p_adjusted is at most 0.05, after correction for many tests (false discovery rate over
-all rows). It lies within its margin (see metric_definitions) if the 90 % interval of its
-difference from level 0 (equivalence_low, equivalence_high) does. is_shown_worse: it has changed
-for the worse and is not shown to lie within its margin. Accuracy is stable if it lies within its
-margin (accuracy_low, accuracy_high). A metric with is_tested_at_margin (flip_rate) has changed if
-it exceeds its margin: its p_value comes from an exact binomial test of the margin. verdict:
-hidden degradation (shown worse while accuracy is stable), visible degradation (shown worse and
-accuracy fell), worse within margin (changed for the worse), equivalent (not changed, within its
-margin; accuracy: stable), improved, or inconclusive with its reason; null if nothing can be
-tested. inconclusive with is_shown_worse: the metric is worse, but accuracy is shown neither to be
-stable nor to have fallen; tables and charts call it worse. n_needed: the number of examples that would show, with a probability of 80 %, that the
-metric has changed or lies within its margin; for flip_rate if the measured rate is the truth.
-is_sequential: the run looked at its examples several times, and its intervals and p-values allow
-for that (view looks).';
+'run x level above 0 x metric (x method, operator, variant) that can be tested. A metric has changed
+if p_adjusted is at most 0.05, after correction for many tests (false discovery rate over all rows).
+It lies within its margin (see metric_definitions) if the 90 % interval of its difference from level
+0 (equivalence_low, equivalence_high) does. is_shown_worse: it has changed for the worse and is not
+shown to lie within its margin. Accuracy is stable if it lies within its margin (accuracy_low,
+accuracy_high). A metric with is_tested_at_margin (flip_rate) has changed if it exceeds its margin:
+its p_value comes from an exact binomial test of the margin. verdict: hidden degradation (shown
+worse while accuracy is stable), visible degradation (shown worse and accuracy fell), worse within
+margin (changed for the worse), equivalent (not changed, within its margin; accuracy: stable),
+improved, or inconclusive with its reason; null if nothing can be tested. inconclusive with
+is_shown_worse: the metric is worse, but accuracy is shown neither to be stable nor to have fallen;
+tables and charts call it worse. n_needed: the number of examples that would show, with a
+probability of 80 %, that the metric has changed or lies within its margin; for flip_rate if the
+measured rate is the truth. is_sequential: the run looked at its examples several times, and its
+intervals and p-values allow for these looks (view looks).';

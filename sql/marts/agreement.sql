@@ -16,4 +16,4 @@ having max(value) is not null;
 comment on view agreement is
 'run x level x method. Mean agreement with level 0 under the same seed, over n examples; seeds are
 averaged (see example_agreement). The random ranking is left out, because it is the same at all
-levels. difference_shap is left out, because its scores are computed from those of level 0.';
+levels. difference_shap is left out, because its scores are computed from the scores of level 0.';

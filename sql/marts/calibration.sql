@@ -68,5 +68,5 @@ left join binned on run_levels.run_id = binned.run_id and run_levels.level = bin
 
 comment on view calibration is
 'run x level. Metrics of confidence over n examples: ece (10 equal-width bins), multiclass Brier
-score, nll in nats (both null without log-likelihoods), and auroc of confidence against correctness (null if all predictions are right
-or all are wrong).';
+score, nll in nats (both null without log-likelihoods), and auroc of confidence against correctness
+(null if all predictions are right or all are wrong).';

@@ -80,6 +80,7 @@ inner join costs
         and list_contains(runs.levels, costs.level);
 
 comment on view efficiency is
-'run x level x device, for runs whose levels were profiled. The costs of the same revision,
-strategy, number format and removed layers: tokens per second of prefill and decoding, bytes of
-weights, cache and peak memory, and their ratios to level 0 of the same profile (see costs).';
+'run x level x device, for runs whose levels were profiled. The costs come from a profile with the
+same revision, strategy, number format and removed layers: tokens per second of prefill and
+decoding, bytes of weights, cache and peak memory, and their ratios to level 0 of the same profile
+(see costs).';

@@ -33,6 +33,6 @@ from run_levels
 left join counted on run_levels.run_id = counted.run_id and run_levels.level = counted.level;
 
 comment on view flips is
-'run x level. Shares of the n examples whose prediction differs from that of level 0: harmful if
-level 0 was right, beneficial if the level is right, neutral if neither is. mean_kl: mean
+'run x level. The shares of the n examples whose prediction differs from the prediction of level 0:
+harmful if level 0 was right, beneficial if the level is right, neutral if neither is. mean_kl: mean
 KL(unpruned || level) in nats, null without log-likelihoods.';

@@ -76,5 +76,6 @@ where bounded.level > 0;
 comment on view recovery is
 'run x level above 0. Recovery: the accuracy of a level divided by that of level 0, over the n
 examples with a prediction at both, and its 95 % interval for paired shares (Bonett and Price 2006,
-Statistics in Medicine 25). null if level 0 is never right. A run that looked at its examples
-several times has no interval here: it would not allow for the looks (see verdicts).';
+Statistics in Medicine 25). Null if level 0 is never right. A run that looked at its examples
+several times has no interval here, because the interval would not allow for the looks (see
+verdicts).';

@@ -78,11 +78,11 @@ select
 from compared;
 
 comment on view attribution_pairs is
-'run x level x example x method x seed x other level x other seed. Agreement of two attributions
-of one example by one method. The other attribution is from a lower level, or from the same level
-with the same or a lower seed. overlap_k: the share of common tokens among the k tokens with the
-highest signed scores (of equal scores the earlier token; k is at most the token count). spearman:
-the rank correlation of all scores. Attributions with a problem, with different token counts, of a
-tokenizer other than that of level 0 (see levels), or by the random method have no pairs. difference_shap has pairs of seeds of one level only: it makes
-the scores of every level from those of level 0, so its levels agree more than their explanations
-do.';
+'run x level x example x method x seed x other level x other seed. Agreement of two attributions of
+one example by one method. The other attribution is from a lower level, or from the same level with
+the same or a lower seed. overlap_k: the share of common tokens among the k tokens with the highest
+signed scores (of equal scores the earlier token; k is at most the token count). spearman: the rank
+correlation of all scores. Attributions have no pairs if they have a problem or different token
+counts, if their tokenizer is not the tokenizer of level 0 (see levels), or if their method is
+random. difference_shap has only pairs of seeds at one level: it computes the scores of every level
+from the scores of level 0, so its levels agree more than their explanations do.';

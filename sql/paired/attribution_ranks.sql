@@ -78,8 +78,8 @@ select
 from ordered;
 
 comment on view attribution_ranks is
-'run x level x example x method x seed. The ranks of the scores of an attribution that can be
+'run x level x example x method x seed. The ranks of the scores of each attribution that can be
 compared with others (see attribution_pairs). centred_ranks: for each token, twice its average rank
 (1 is the highest score) less the mean over all tokens; squared_norm: the sum of their squares.
 top_k: one character for each token, 1 for the k tokens with the highest scores, else 0.
-attribution_pairs compares these, and a published snapshot stores them.';
+attribution_pairs compares these columns, and a published snapshot stores them.';

@@ -76,8 +76,8 @@ from speeds
 inner join profiles on speeds.profile_id = profiles.profile_id;
 
 comment on view costs is
-'profile x level. Costs without the removed layers: parameters, bytes of weights, bytes of keys
-and values for each token of a sequence, tokens per second of prefill and decoding (median,
-smallest and largest over the repeats), peak memory. A speedup is the time of level 0 divided by
-the time of the level, in the same repeat (median, smallest and largest). A share is the ratio to
+'profile x level. Costs without the removed layers: parameters, bytes of weights, bytes of keys and
+values for each token of a sequence, tokens per second of prefill and decoding (median, smallest and
+largest over the repeats), peak memory. A speedup is the time of level 0 divided by the time of the
+level in the same repeat (median, smallest and largest over the repeats). A share is the ratio to
 level 0. device is the name of the device.';

@@ -50,6 +50,6 @@ inner join unpruned
 where pruned.is_scorable;
 
 comment on view paired_predictions is
-'run x level x example. Each prediction with that of level 0. kl_from_unpruned: KL(unpruned ||
-level) over the options, in nats; null without log-likelihoods. flip_kind: harmful if level 0 was right, beneficial if the level
-is right, else neutral; null without a flip.';
+'run x level x example. Each prediction beside the prediction of level 0. kl_from_unpruned:
+KL(unpruned || level) over the options, in nats; null without log-likelihoods. flip_kind: harmful if
+level 0 was right, beneficial if the level is right, else neutral; null without a flip.';

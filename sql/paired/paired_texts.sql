@@ -58,6 +58,6 @@ select
 from compared;
 
 comment on view paired_texts is
-'run x level x example. Each text with the text of the same example at level 0 (unpruned_*).
-agreement: the number of tokens until the two texts differ, divided by the tokens of
-the longer text; 1 if both are empty, null where the tokens are not those of level 0.';
+'run x level x example. Each text beside the text of the same example at level 0 (unpruned_*).
+agreement: the number of tokens until the two texts differ, divided by the tokens of the longer
+text; 1 if both are empty, null if the level has other tokens than level 0.';

@@ -54,6 +54,6 @@ left join prompts
 
 comment on view attributions is
 'run x level x example x method x seed. One score for each prompt token: how many nats the token
-adds to the log-likelihood of the target option. shares_tokens: the prompt has the same tokens as
-at level 0 (see levels). problem: why the attribution is not compared with
-others (see excluded); null if there is no problem.';
+adds to the log-likelihood of the target option. shares_tokens: the prompt has the same tokens as at
+level 0 (see levels). problem: why the attribution is not compared with others (see excluded); null
+if there is no problem.';

@@ -11,6 +11,6 @@ from lake.layers as layers
 inner join lake.runs as runs on layers.run_id = runs.run_id;
 
 comment on view layers is
-'run x layer or expert. Importance, and rank in the removal order: rank 0 is removed first. Layers
-count if they have the unit of the run. Expert n is expert n % runs.layer_count of block
-n // runs.layer_count, where only blocks with experts count.';
+'run x layer or expert. Importance, and rank in the removal order: rank 0 is removed first. Only
+layers with the unit of the run count. Expert n is expert n % runs.layer_count of block n //
+runs.layer_count, where only blocks with experts count.';

@@ -48,9 +48,9 @@ labelled as (
 select * from labelled;
 
 comment on view levels is
-'run x level. The name and the model of each level. kind: removal (the model of the run lacks
-removed_layers) or candidate (a model of its own, compared with level 0, the baseline). label: the
-name of a candidate, or the number of removed layers. strategy: the order of removal; null if
-nothing is removed. weight_bytes: the weights in their number format; null if unknown.
-shares_tokens: all prompts have the same tokens as at level 0, so attributions can be compared.
-source_run_id and source_level: the sweep and level from which a comparison takes its results.';
+'run x level. The name and the model of each level. kind: removal (the model of the run without
+removed_layers) or candidate (another model, compared with level 0, the baseline). label: the name
+of a candidate, or the number of removed layers. strategy: the order of removal; null if nothing is
+removed. weight_bytes: the weights in their number format; null if unknown. shares_tokens: all
+prompts have the same tokens as at level 0, so attributions can be compared. source_run_id and
+source_level: the sweep and level from which a comparison takes its results.';

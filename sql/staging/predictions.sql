@@ -96,7 +96,7 @@ inner join lake.runs as runs on softmax.run_id = runs.run_id;
 
 comment on view predictions is
 'run x level x example. probabilities: the softmax of option_log_likelihoods; confidence: the
-probability of prediction. Both are null if a log-likelihood is not finite (see excluded). The
-order of the options does not change them. An imported prediction without scored options has the
-confidence that its source states, or null, and no probabilities. is_scorable: metrics use the
-row.';
+probability of prediction. Both are null if a log-likelihood is not finite (see excluded). The order
+of the options does not change these values. An imported prediction without scored options has the
+confidence that its source states, or null, and no probabilities. is_scorable: metrics use
+the row.';

@@ -24,6 +24,6 @@ from lake.profiles;
 
 comment on view profiles is
 'profile: one measurement, by prunelake profile, of the costs of the levels of a removal order on
-one device. device is the name in torch; device_name is its product name, and for a CPU also the
-number of threads. load_average: the number of processes that wanted a core in the minute before.
+one device. device: the name in torch; device_name: the product name, and for a CPU also the number
+of threads. load_average: the mean number of processes that wanted a core in the minute before.
 Numbers from a busy machine are worthless.';

@@ -33,8 +33,9 @@ from lake.runs;
 
 comment on view runs is
 'run: one complete sweep, comparison or import on one task. run_id is the hash of identity.
-model_name: the last part of the reference model. unit: the part that a level removes from its
-layers, as attention, mlp, block or expert; null for a comparison, whose levels are models (see
+model_name: the last part of the reference in model. unit: the part that a level removes from its
+layers, such as attention, mlp, block or expert; null for a comparison, whose levels are models (see
 levels). layer_count: the number of layers with this unit, or of experts in each block.
-removal_order: layers, first removed first; of the unit expert, experts, which are numbered block by
-block. Level k lacks the first k x parts_per_level of them: k layers, or k experts of each block.';
+removal_order: the layers in the order of their removal; for the unit expert, the experts, numbered
+block by block. Level k lacks the first k x parts_per_level of them: k layers, or k experts of each
+block.';

@@ -34,9 +34,9 @@ left join lake.levels as named
     on ngrams.run_id = named.run_id and ngrams.level = named.level;
 
 comment on view texts is
-'run x level x example. The likelihood of a prompt and its greedy continuation. prompt_nll: nats of
-the predicted_tokens of the prompt (without special tokens in front, all but the first);
-perplexity: exp(prompt_nll / predicted_tokens). generated: the greedy continuation of the prompt,
-in which tokens that end a text are never chosen. repetition: the share of its runs of 4 tokens
-that occurred before, 0 if it is shorter than 4 tokens. shares_tokens: the prompt has the same
-tokens as at level 0 (see levels).';
+'run x level x example. The likelihood of a prompt, and its greedy continuation. prompt_nll: the
+nats of the predicted_tokens of the prompt (all tokens; without special tokens in front, all but the
+first); perplexity: exp(prompt_nll / predicted_tokens). generated: the greedy continuation of the
+prompt, in which tokens that end a text are never chosen. repetition: the share of its runs of 4
+tokens that occurred before, 0 if it is shorter than 4 tokens. shares_tokens: the prompt has the
+same tokens as at level 0 (see levels).';
