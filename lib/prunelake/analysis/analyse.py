@@ -262,7 +262,7 @@ def _without_correlation(row: TableRow) -> TableRow:
 
 
 def _explain_missing_agreement(metrics: list[TableRow], foreign_levels: Collection[int]) -> None:
-    """Say in the notes of these rows that tokens of another tokenizer were not compared."""
+    """Add to the notes of these rows that tokens of different tokenizers were not compared."""
     for row in metrics:
         if row["level"] in foreign_levels and row["metric"] in BASELINE_AGREEMENT_METRICS:
             row["note"] = FOREIGN_TOKENS_NOTE

@@ -82,7 +82,7 @@ class BootstrappedMetric(NamedTuple):
         delta = self.paired_value - self.baseline_value
         estimate = statistics.bootstrap_estimate(delta, self.paired_n, self.differences)
         # Equal biases cancel. A bias of only one of the values may hide or feign a change of its
-        # own size. It is unknown which case holds, so the intervals cover every case.
+        # own size. The data do not show which, so intervals cover every case.
         biases = self.paired_bias - self.baseline_bias, self.paired_bias, -self.baseline_bias
         low, high = estimate.interval(looks.confidence, *biases)
         equivalence_low, equivalence_high = estimate.interval(looks.equivalence_confidence, *biases)

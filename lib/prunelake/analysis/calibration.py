@@ -118,7 +118,7 @@ def smooth_ece(
 def _value_and_bandwidth(sample: bytes, dtype: str) -> tuple[float, float]:
     """The smooth ECE of a sample, and the bandwidth that relplot chooses.
 
-    An analysis asks for those of one level up to four times. The sample is an array of the
+    An analysis asks up to four times for the values of one level. The sample is an array of the
     confidence and the correctness: [2, n].
     """
     from relplot import smECE  # not in a plain installation, which only reads

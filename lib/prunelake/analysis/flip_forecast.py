@@ -3,8 +3,8 @@
     rate, low, high = FlipModel(margins).forecast(is_pilot, is_flip)
 
 The margin of an example is the baseline's log-likelihood of its best option minus that of the
-second. A candidate adds noise to the margin, and the prediction flips if the noise exceeds it. With
-logistic noise of scale s, and a shift a of its log odds, the probability of a flip is
+second best. A candidate adds noise to the margin, and the prediction flips if the noise exceeds it.
+With logistic noise of scale s, and a shift a of its log odds, the probability of a flip is
 
     P(flip | margin) = 1 / (1 + exp(margin / s - a))
 
@@ -27,7 +27,7 @@ from prunelake.schema.arrays import FloatArray
 _SHIFTS = np.linspace(-4.0, 4.0, 17)
 _SCALES = np.geomspace(0.002, 5.0, 33)  # in means of the margins
 _LEAST_PROBABILITY = 1e-9
-"""No flip is impossible: a single flip at a large margin must not rule out every scale."""
+"""Every flip is possible: a single flip at a large margin must not rule out every scale."""
 
 
 class FlipForecast(NamedTuple):

@@ -123,7 +123,7 @@ def _discordant_counts(scores: ExampleScores, index: int, key: MetricKey) -> tup
 
 
 def _lacking_reason(scores: ExampleScores, index: int, key: MetricKey) -> str | None:
-    """Why a metric cannot be computed or compared: the predictions were imported without more."""
+    """The reason why a metric cannot be computed or compared: the import had predictions only."""
     needs = METRIC_DEFINITIONS[key[0]].needs
     baseline = scores.levels.index(0)
     if needs is None or np.isnan(scores.correct[[index, baseline]]).all(axis=1).any():

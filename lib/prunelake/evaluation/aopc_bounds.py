@@ -102,7 +102,8 @@ def aopc_bounds(
                 "example_id": prompt.example_id,
                 "operator": operator,
                 "kind": kind,
-                # From both directions: a narrow beam may miss the bound that it searches for.
+                # Both searches count for both bounds: a narrow beam may miss the bound that it
+                # searches for.
                 "lower": min(sums, default=math.nan) / counts.total(),
                 "upper": max(sums, default=math.nan) / counts.total(),
                 "beam_width": beam_width,
@@ -123,7 +124,7 @@ def bounds_count(explanation: Explanation, token_count: int) -> int:
 def max_perturbed_prompt_count(
     token_counts: Sequence[int], level_count: int, beam_width: int, explanation: Explanation
 ) -> int:
-    """The greatest number of perturbed prompts that `aopc_bounds` evaluates, summed over levels.
+    """The largest number of perturbed prompts that `aopc_bounds` may evaluate, over all levels.
 
     `token_counts` are the numbers of tokens of the prompts.
     """

@@ -127,7 +127,7 @@ def random_scores(example_id: str, seed: int, token_count: int) -> FloatArray:
 
 
 def _sampled_masks(case: _Case, explanation: Explanation) -> list[MaskRequest]:
-    """The masks [tokens] that the sampling methods always use, and their levels."""
+    """The masks [tokens] that every sampling method uses, and their levels."""
     encoded = case.encoded
     masks: list[MaskRequest] = []
     for (method, seed), levels in case.missing.items():

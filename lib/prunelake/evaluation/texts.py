@@ -176,7 +176,7 @@ def _end_ids(model: PreTrainedModel) -> list[int]:
 
 @contextmanager
 def _endless_generation(model: PreTrainedModel) -> Iterator[None]:
-    """Generate without end, and without the model's own settings.
+    """Settings of generation: never stop, and ignore the model's own settings.
 
     An instruction model ends many prompts at once, which leaves nothing to compare, so the tokens
     that end a text are never chosen. A penalty for repetition would hide the repetition.

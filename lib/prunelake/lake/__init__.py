@@ -16,12 +16,12 @@ One protocol serves folders and stores:
 
 - A data file is named by its content, and never changes.
 - A manifest lists the data files of a run with their hashes. It is written last, on the condition
-  that it does not exist. The run is visible from then on. Of many writers, the first wins.
-- Nobody overwrites or deletes anything visible. `retire` and `doctor` hide a manifest by a mark,
-  and `compact` merges runs into a segment, which readers prefer. `prunelake gc` deletes what nobody
-  reads, after a grace period. Before it deletes the files of a writer that has not committed, it
-  creates a void manifest in the place of that commit; a writer that wakes up later starts again as
-  the next generation.
+  that it does not exist. The run is visible from then on. If many writers race, the first wins.
+- No process overwrites or deletes visible files. `retire` and `doctor` hide a manifest by a mark,
+  and `compact` merges runs into a segment, which readers prefer. `prunelake gc` deletes files that
+  no reader needs, after a grace period. Before it deletes the files of a writer that has not
+  committed, it creates a void manifest in the place of the writer's manifest. A writer that wakes
+  up later fails to commit, and starts again as the next generation.
 - Locks and leases only avoid duplicate work.
 - Readers compare every data file with its hash once. A damaged file hides its run, which the view
   `damaged_runs` lists. Everything else can be read.

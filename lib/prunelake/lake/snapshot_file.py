@@ -1,4 +1,4 @@
-"""Write the file of a snapshot: from all files of the lake, or by changing the file before it."""
+"""Write the file of a snapshot, from all files of a lake or from the previous snapshot."""
 
 import re
 from collections.abc import Iterator

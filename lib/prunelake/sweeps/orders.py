@@ -1,4 +1,4 @@
-"""The removal order of a model outside a sweep: from the runs of the lake, else computed."""
+"""The removal order of a model outside a sweep: from the runs of the lake, or computed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ def find_removal_order(
     dtype: Dtype | None = None,
     calibration: Calibration,
 ) -> FoundOrder:
-    """The order of the lake's runs if there are any, else the order that a sweep would compute.
+    """The order of the lake's runs, or, without runs, the order that a sweep would compute.
 
     Args:
         levels: the levels at which all `runs` have to remove the same layers, ascending.

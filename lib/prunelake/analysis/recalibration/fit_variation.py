@@ -18,7 +18,7 @@ from prunelake.analysis.confidence import option_probabilities
 from prunelake.schema.arrays import AnyFloatArray, FloatArray
 
 MAX_SHIFT = 0.5
-"""The largest step of log(temperature). Longer Newton steps, from a flat nll, mean nothing."""
+"""The largest step of log(temperature): a longer Newton step only shows that the nll is flat."""
 
 
 def log_temperature_shifts(

@@ -298,7 +298,7 @@ def commits_of(manifests: Iterable[StoredManifest]) -> dict[str, str]:
 
 
 def listed_files(manifest: StoredManifest) -> Iterator[tuple[str, Location, ListedFile]]:
-    """Each data file of a manifest: table, path, and how it is listed."""
+    """Each data file of a manifest: its table, its path, and its entry in the manifest."""
     for table, listed in manifest.files.items():
         path = manifest.file(table)
         assert path is not None

@@ -2,7 +2,7 @@
 
 A local file is checked again if its size, its time of writing or its inode has changed. The file
 `.verified` of a lake remembers this for other processes. An object is checked when it is read: as a
-whole, or block by block. From then on, its process knows that it is damaged.
+whole, or block by block. A process remembers the damaged objects that it has read.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _damaged_objects: dict[Location, str] = {}
 
 
 class VerifiedFiles:
-    """The files of a lake that were found to be as they were written."""
+    """The files of a lake whose bytes were found to match their hashes."""
 
     def __init__(self, lake: Location) -> None:
         self._lake = lake
@@ -45,7 +45,7 @@ class VerifiedFiles:
                 self._versions = dict(json.loads((lake / VERIFIED_FILE).read_bytes()))
 
     def problem(self, path: Location, sha256: str) -> str | None:
-        """The damage of a data file, as far as it is known of an object; None if there is none."""
+        """The damage of a file, None if there is none; for an object, the damage found so far."""
         if not is_local(path):
             return _damaged_objects.get(path)
         version = version_of(path)

@@ -1,7 +1,7 @@
 """Garbage collection: delete the files that no reader needs any more.
 
 A file is deleted only after a grace period, so that readers at work keep their files. Before the
-files of an uncommitted writer are deleted, a void manifest takes the place of its commit: if that
+files of an uncommitted writer are deleted, a void manifest takes the place of its manifest. If that
 writer is not dead, its commit fails, and it writes its files again.
 """
 
@@ -54,7 +54,7 @@ IsOld = Callable[[Location], bool]
 
 
 def collect_garbage(lake: Location, grace: timedelta = DEFAULT_GRACE) -> int:
-    """Delete what no reader needs; return the number of deleted files.
+    """Delete the files that no reader needs; return the number of deleted files.
 
     Damaged files, and complete files of a lost run, are kept for `prunelake doctor`. The clock of
     the storage counts, not the clock of this machine.
@@ -92,7 +92,7 @@ def unlisted_files(
 ) -> Iterator[Location]:
     """The files of a group that no manifest lists, and temporary files.
 
-    Damaged files are none of them: a damaged manifest keeps all files of its name. The files of
+    A damaged manifest keeps all files of its name: they do not count as unlisted. The files of
     retired manifests are unlisted, unless `with_retired` is false.
     """
     manifests = read_group(lake, group)
@@ -146,7 +146,7 @@ def _replacements(
     manifest: StoredManifest,
     serving: Mapping[str, Location],
 ) -> Iterator[Location]:
-    """The files because of which readers do not take rows from a manifest."""
+    """The files that make readers ignore the rows of a manifest: other manifests, or marks."""
     version = manifest.content.analysis_version
     for owner_id, owner in manifest.content.owners.items():
         entry = entry_name(group, owner_id, owner.commit, version)
@@ -159,11 +159,11 @@ def _replacements(
 
 
 def _collect_fences(lake: Location, group: TableGroup, is_old: IsOld) -> int:
-    """Delete old marks and void manifests whose names nothing in the lake has any more.
+    """Delete old marks and void manifests, if no other file of the lake has their name.
 
-    They hide nothing then, and only stop writers and compactions that have slept since before they
-    were created. If one wakes up even later, its manifest lists files that are gone: readers hide
-    it, so it still makes no number.
+    Such a file hides nothing. It only stops a writer or a compaction that has slept since before
+    the file was created. If that process wakes up even later, its manifest lists deleted files:
+    readers hide it, so it changes no number.
     """
     folder = lake / group.owner_table.name
     manifests = read_group(lake, group)
@@ -218,6 +218,7 @@ def _is_deletable(lake: Location, group: TableGroup, path: Location, is_old: IsO
         return is_old(mark)  # readers that were at work before may need the file
     if commit_manifest(lake, group, name, VOID):
         return True
-    # The manifest is there already: void, of a faster writer, or of the writer of this file.
+    # The manifest exists already: it is void, or a faster writer or the writer of this file made
+    # it.
     listed = decode(name.manifest(folder)).files.get(path.parent.name)
     return listed is None or not listed.sha256.startswith(digest)

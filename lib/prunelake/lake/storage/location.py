@@ -78,7 +78,7 @@ def list_folder(folder: Location, pattern: str = "*") -> list[Location]:
 def create(path: Location, content: bytes) -> bool:
     """Create a file with this content. Returns False, without a change, if it exists already.
 
-    Of many writers of one file exactly one succeeds.
+    If many processes write one file, exactly one succeeds.
     """
     if isinstance(path, ObjectPath):
         return path.create(content) is not None
@@ -97,7 +97,7 @@ def create(path: Location, content: bytes) -> bool:
 
 
 def put(path: Location, content: bytes) -> None:
-    """Write a file that need not be kept apart from other versions of it; the last writer wins."""
+    """Write a file, replacing any other version; the last writer wins."""
     if isinstance(path, ObjectPath):
         path.put(content)
         return
@@ -246,7 +246,7 @@ def work_folder(lake: Location, name: str) -> Iterator[Path]:
 
 
 def install(file: Path, path: Location, metadata: Mapping[str, str]) -> None:
-    """Move a local file of any size from a `work_folder` to a path, in the place of any other.
+    """Move a local file of any size from a `work_folder` to a path, replacing any file there.
 
     Readers see the old file or the new file. An object keeps the metadata, a local file does not.
     """

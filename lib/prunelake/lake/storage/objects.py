@@ -50,10 +50,10 @@ class StatResult(NamedTuple):
 
 @dataclass(frozen=True, order=True)
 class ObjectPath:
-    """The path of an object, or of the folder of all objects whose names continue after it.
+    """The path of an object, or of a folder: all objects whose names begin with it.
 
-    A path with `content` was fetched, and is read from that. A path with `tag` and `status` comes
-    from a listing.
+    A path with `content` was fetched; reads return this content. A path with `tag` and `status`
+    comes from a listing.
     """
 
     scheme: str
@@ -175,7 +175,7 @@ class ObjectPath:
     def put(self, content: bytes | Path, metadata: Mapping[str, str] | None = None) -> None:
         """Write the object, or a file of any size, with metadata; this replaces any content.
 
-        The names of metadata have letters only: stores differ in what else they allow.
+        The names of metadata have letters only: not every store allows other characters.
         """
         self.request("put", content=content, attributes=metadata)
 

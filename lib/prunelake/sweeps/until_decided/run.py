@@ -40,7 +40,7 @@ from prunelake.tasks.catalogue import find_task
 from prunelake.tasks.rows import read_records
 
 POWER = 0.95
-"""The power of each verdict. The plan may be large, because rounds end once all is decided."""
+"""The power of each verdict. A large plan is cheap: rounds end when every verdict is decided."""
 
 INFLATION = 1.05
 """Several looks need about this many times the examples of a single look."""
@@ -199,7 +199,7 @@ def _pilot(
 
 
 def _planned_size(connection: Connection, pilot: Round, margin: float, available: int) -> RoundSize:
-    """The number of examples at which all error is spent, from the spreads of a pilot."""
+    """The planned number of examples, from the spreads of a pilot; all error is spent there."""
     metrics = (*ROW_METRICS, *FAITHFULNESS_METRICS)
     known = pilot_rows(connection, [pilot.run_id], pilot.run_id, metrics)
     spreads = measured_spreads(known)
