@@ -150,7 +150,7 @@ def _title(known: pl.DataFrame, task_count: int) -> str:
         return f"In {where} accuracy correlates with {listed(named)}"
     count, metric = nearest
     best = f"; {metric} does in {count}" if count else ""
-    return f"No metric correlates with accuracy for sure in {where}{best}"
+    return f"No metric is shown to correlate with accuracy in {where}{best}"
 
 
 def _short(value: float) -> str:

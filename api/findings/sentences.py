@@ -138,7 +138,7 @@ def sample_size_note(levels: pl.DataFrame) -> str:
     text = f"Tests and intervals use n = {baseline_example_count(levels, 'accuracy')} examples"
     explained = baseline_example_count(levels, "comprehensiveness")
     if explained and explained != baseline_example_count(levels, "accuracy"):
-        text += f"; those of explanations use n = {explained} explained examples"
+        text += f"; for explanations, n = {explained}"
     return f"{text}."
 
 
@@ -211,7 +211,7 @@ def _accuracy_sentences(levels: pl.DataFrame, stable: list[int]) -> str:
     if stable:
         whole = f"baseline's {unpruned}" if names.is_comparison else f"unpruned {unpruned}"
         sentences = [
-            f"Accuracy is stable {names.at(stable)}: two one-sided tests place it within "
+            f"Accuracy is stable {names.at(stable)}: two one-sided tests show that it is within "
             f"{ACCURACY_MARGIN} of the {whole}."
         ]
     else:
@@ -270,6 +270,6 @@ def _published_sentences(levels: pl.DataFrame) -> list[str]:
     kind = LevelNames.of(levels).kind
     return [
         accuracy_clause(levels) + (f": {', '.join(changes)}." if changes else "."),
-        f"These values were published without examples. So it is unknown which {kind}s keep "
+        f"These values were published without examples. So they cannot show which {kind}s keep "
         "accuracy, and which metrics are worse there.",
     ]

@@ -22,9 +22,7 @@ VERDICT_LABELS: Mapping[str, VerdictLabel] = {
     Verdict.worse_within_margin: VerdictLabel("~", "slight", "worse by less than its margin"),
     Verdict.equivalent: VerdictLabel("=", "equivalent", "within its margin of unpruned"),
     Verdict.improved: VerdictLabel("+", "improved", "better than unpruned"),
-    Verdict.inconclusive: VerdictLabel(
-        "?", "inconclusive", "neither change nor equivalence is shown"
-    ),
+    Verdict.inconclusive: VerdictLabel("?", "inconclusive", "too few examples to tell"),
 }
 """Each verdict of `run_metrics.headline_metrics`, worst first."""
 

@@ -16,7 +16,7 @@ export async function showAdvice(place, model) {
     const advice = await json(address("/recommendations", { model }), signal);
     place.replaceChildren(
       ...advice.sentences.map((text) => el("p", {}, text)),
-      listed("What would change it", advice.changes),
+      listed("What would change this answer", advice.changes),
       listed("Limits", advice.caveats),
     );
   } catch (error) {

@@ -62,10 +62,10 @@ function isSameTask(first, second) {
 /** The reasons to compare the sides with care, as sentences without a full stop. */
 function remarks(first, second) {
   if (first.run.run === second.run.run && first.level === second.level) {
-    return ["this level stands beside itself: choose another level or run"];
+    return ["both sides show the same level: choose another level or run"];
   }
   if (!isSameTask(first, second)) {
-    return ["the tasks differ, so a difference of changes would mean nothing; the table has none"];
+    return ["the tasks differ, so the table has no difference of changes: it would mean nothing"];
   }
   const said = ["no test compares the two sides, so the differences have no interval"];
   const counts = [first, second].map(({ run }) => run.example_count);

@@ -285,7 +285,7 @@ def view_router() -> APIRouter:
             file_endpoint(format),
             tags=["files"],
             summary=f"Rows of a view as a file: {format}",
-            description="All rows, or `limit` rows; filters are as those of GET /views/{name}.",
+            description="All rows, or `limit` rows; the filters are those of GET /views/{name}.",
             operation_id=f"download_{format}",
             response_class=Response,
             responses={

@@ -121,17 +121,19 @@ def evaluation_families(attempts: Sequence[Attempt]) -> Iterable[MetricFamily]:
     failed = [attempt for attempt in attempts if attempt.state == "failed"]
     started = [attempt.started_at for attempt in attempts if attempt.state == "running"]
     in_flight = MetricFamily(
-        "prunelake_evaluations_in_flight", "gauge", "Evaluations that were started and have no end."
+        "prunelake_evaluations_in_flight", "gauge", "Evaluations that have not ended."
     )
     in_flight.add(len(started))
     oldest = MetricFamily(
-        "prunelake_evaluation_in_flight_age_seconds", "gauge", "The age of the oldest of them."
+        "prunelake_evaluation_in_flight_age_seconds", "gauge", "The age of the oldest evaluation."
     )
     oldest.add(max((_age(moment) for moment in started), default=0.0))
     failing = MetricFamily(
         "prunelake_evaluations_failing", "gauge", "Evaluations whose last attempt failed."
     )
-    tries = MetricFamily("prunelake_evaluation_attempts", "gauge", "The number of their attempts.")
+    tries = MetricFamily(
+        "prunelake_evaluation_attempts", "gauge", "Attempts at failing evaluations."
+    )
     for is_parked in (False, True):
         numbers = [attempt.number for attempt in failed if (attempt.retry_at is None) is is_parked]
         failing.add(len(numbers), parked=str(is_parked).lower())

@@ -36,13 +36,13 @@ COLUMN_EXAMPLES: Mapping[str, Any] = {
 """A value of the columns that most views have."""
 
 FILTER_TEXTS = {
-    "": "Any of these values of {}; repeat it for several.",
-    "ne": "Not this value of {}.",
+    "": "Rows with this value of {}; repeat the parameter for several values.",
+    "ne": "Rows with another value of {}, or with null.",
     "lt": "Values of {} below this.",
     "lte": "Values of {} up to this.",
     "gt": "Values of {} above this.",
-    "gte": "Values of {} from this on.",
-    "null": "true: rows without {}; false: rows with it.",
+    "gte": "Values of {} that are at least this.",
+    "null": "true: rows whose {} is null; false: all other rows.",
 }
 """The description of a filter by its suffix."""
 
@@ -129,7 +129,7 @@ def components(max_rows: int) -> dict[str, dict[str, Any]]:
     parameters: dict[str, Any] = {
         "limit": _parameter("limit", limit, f"Rows of a page; {DEFAULT_LIMIT} by default."),
         "file_limit": _parameter("limit", limit, every_row),
-        "cursor": _parameter("cursor", cursor, "The value of `next` on the page before."),
+        "cursor": _parameter("cursor", cursor, "The value of `next` on the previous page."),
     }
     for view in all_views().values():
         name = schema_name(view)

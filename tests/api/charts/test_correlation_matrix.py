@@ -70,7 +70,7 @@ def test_cells_whose_interval_includes_0_have_a_dashed_frame() -> None:
         (
             TWO.filter(pl.col("metric") != "ece"),
             # AUROC changes its sign; NLL is sure in one task only.
-            "No metric correlates with accuracy for sure in both tasks; AUROC of confidence does "
+            "No metric is shown to correlate with accuracy in both tasks; AUROC of confidence does "
             "in 1",
         ),
         (
@@ -80,12 +80,12 @@ def test_cells_whose_interval_includes_0_have_a_dashed_frame() -> None:
         ),
         (
             matrix(("a", "nll", 0.1, -0.2, 0.3)),
-            "No metric correlates with accuracy for sure in the only task",
+            "No metric is shown to correlate with accuracy in the only task",
         ),
         # Task b has no explanations, so sufficiency is known in one of two tasks.
         (
             matrix(("a", "sufficiency", 0.9, 0.8, 1.0), ("b", "ece", 0.1, -0.5, 0.5)),
-            "No metric correlates with accuracy for sure in both tasks; sufficiency does in 1",
+            "No metric is shown to correlate with accuracy in both tasks; sufficiency does in 1",
         ),
         (
             matrix(*((t, "nll", -0.5, None, None) for t in "abc")),

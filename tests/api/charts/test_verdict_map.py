@@ -98,7 +98,7 @@ def test_the_legend_has_mark_word_and_meaning_of_each_verdict_in_the_chart() -> 
         "!  hidden: worse while accuracy is stable",
         "v  visible: worse while accuracy falls",
         "=  equivalent: within its margin of unpruned",
-        "?  inconclusive: neither change nor equivalence is shown",
+        "?  inconclusive: too few examples to tell",
     ]
     assert len(set(scale["range"])) == 4
 
@@ -114,7 +114,7 @@ def test_only_the_faint_cells_have_a_mark_in_the_ink_of_the_paper() -> None:
     texts = [
         part for part in spec()["layer"] if part["encoding"].get("text", {}).get("field") == "mark"
     ]
-    faint = 'datum.verdict == "?  inconclusive: neither change nor equivalence is shown"'
+    faint = 'datum.verdict == "?  inconclusive: too few examples to tell"'
     assert {part["mark"]["color"]: part["transform"] for part in texts} == {
         ON_COLOUR: [{"filter": f"!({faint})"}],
         INK: [{"filter": faint}],

@@ -21,8 +21,8 @@ ROWS = metric_rows(
 
 def test_the_sentences_name_candidates() -> None:
     assert sentences.summary_sentences(ROWS) == [
-        "Accuracy is stable for int8 and bf16: two one-sided tests place it within 0.02 of the "
-        "baseline's 0.61. It falls for int4, to 0.40.",
+        "Accuracy is stable for int8 and bf16: two one-sided tests show that it is within 0.02 of "
+        "the baseline's 0.61. It falls for int4, to 0.40.",
         "Hidden degradation, worse while accuracy is stable: ECE for int8 (0.10 to 0.20).",
     ]
     assert sentences.metric_clause(ROWS, "ece") == "ECE is worse for int8"

@@ -55,9 +55,9 @@ def test_hidden_degradation_is_named_with_its_levels_and_values() -> None:
         sufficiency={0: 0.1, 2: 0.1, 4: 0.1, 8: 0.1},
     )
     assert sentences.summary_sentences(rows) == [
-        "Accuracy is stable at levels 2, 4 and 8: two one-sided tests place it within 0.02 of the "
-        "unpruned 0.61. It falls at level 10, to 0.40. It is inconclusive at level 6; the change "
-        "there may be \N{MINUS SIGN}0.09 to \N{MINUS SIGN}0.03 (90 % interval).",
+        "Accuracy is stable at levels 2, 4 and 8: two one-sided tests show that it is within "
+        "0.02 of the unpruned 0.61. It falls at level 10, to 0.40. It is inconclusive at level "
+        "6; the change there may be \N{MINUS SIGN}0.09 to \N{MINUS SIGN}0.03 (90 % interval).",
         "Hidden degradation, worse while accuracy is stable: ECE at levels 4 and 8 (0.10 to 0.17); "
         "comprehensiveness at levels 2, 4 and 8 (0.300 to 0.298).",
         "Inconclusive at level 8: sufficiency (a change below 0.062 could have been missed).",
@@ -193,7 +193,7 @@ def test_published_values_have_values_without_verdicts() -> None:
     assert sentences.summary_sentences(rows) == [
         "Published accuracy is 0.60 unpruned, 0.50 at level 2: ECE 0.10 to 0.20, comprehensiveness "
         "0.250 to 0.250.",
-        "These values were published without examples. So it is unknown which levels keep "
+        "These values were published without examples. So they cannot show which levels keep "
         "accuracy, and which metrics are worse there.",
     ]
     assert sentences.sample_size_note(rows).startswith("Published averages give correlations only")
@@ -206,11 +206,11 @@ def test_the_caveat_names_n() -> None:
     assert sentences.sample_size_note(metric_rows(n=100, accuracy=accuracy)) == (
         "Tests and intervals use n = 100 examples."
     )
-    assert sentences.sample_size_note(
-        metric_rows(n=100, explained=10, accuracy=accuracy, comprehensiveness={0: 0.1})
-    ) == (
-        "Tests and intervals use n = 100 examples; those of explanations use n = 10 explained "
-        "examples."
+    assert (
+        sentences.sample_size_note(
+            metric_rows(n=100, explained=10, accuracy=accuracy, comprehensiveness={0: 0.1})
+        )
+        == "Tests and intervals use n = 100 examples; for explanations, n = 10."
     )
     assert (
         sentences.sample_size_note(metric_rows(accuracy={0: None}))

@@ -17,7 +17,7 @@ def test_a_kept_level_stands_beside_another_level_and_run(
     reader.with_charts("reliability").open(f"?run_id={runs.judged}&level=1")
     page = reader.page
     page.get_by_role("button", name="Compare with another run").click()
-    expect(page.locator("#pair .note").first).to_contain_text("This level stands beside itself")
+    expect(page.locator("#pair .note").first).to_contain_text("Both sides show the same level")
     page.locator("#level").select_option("2")
     row = page.locator("#pair tbody tr").filter(has=page.get_by_text("ECE", exact=True))
     answer = reader.api_answer("/views/headline_metrics", run_id=runs.judged, metric="ece")

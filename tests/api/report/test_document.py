@@ -119,7 +119,7 @@ def test_the_page_has_the_finding_the_caveat_and_the_warnings(full: ReportPage) 
     assert "No level is shown to keep accuracy within 0.02 of 0.75." in full.text
     assert "could have been missed" in full.text
     assert re.search(r'title="change [^"]*; a change below \d\.\d{3} could have', full.source)
-    assert "Tests and intervals use n = 4 examples; those of explanations use" in full.text
+    assert "Tests and intervals use n = 4 examples; for explanations, n =" in full.text
     assert "Near chance: the unpruned accuracy 0.75" in full.text
     assert "method kernel_shap, operator delete_text, AOPC variant eraser" in full.text
     assert "constant metric" in full.text

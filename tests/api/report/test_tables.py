@@ -53,7 +53,7 @@ def test_verdicts_have_words_and_colours(judged: ReportPage) -> None:
     assert 'class="visible"' in fallen[3]
     for word in ("hidden", "visible"):
         assert f'<span class="{word}">{word}</span> worse while accuracy' in judged.source
-    assert "two one-sided tests place it within 0.02 of the unpruned 0.88" in judged.text
+    assert "two one-sided tests show that it is within 0.02 of the unpruned 0.88" in judged.text
 
 
 def test_the_numbers_behind_a_verdict_can_be_opened(judged: ReportPage, judged_lake: Path) -> None:

@@ -40,7 +40,7 @@ def test_verdicts_are_shown_as_marks_and_sentences(tmp_path: Path) -> None:
         "= within its margin of unpruned",
     ]
     text = " ".join(" ".join(lines).split())
-    assert "Accuracy is stable at level 1: two one-sided tests place it within 0.02" in text
+    assert "Accuracy is stable at level 1: two one-sided tests show that it is within 0.02" in text
     assert (
         "Hidden degradation, worse while accuracy is stable: ECE at level 1 (0.00 to 0.12)" in text
     )
@@ -108,7 +108,7 @@ def test_a_published_run_shows_values_and_says_what_is_unknown(tmp_path: Path) -
         f"({MINUS}0.375)",
     ] in rows
     text = " ".join(" ".join(lines).split())
-    assert "it is unknown which levels keep accuracy, and which metrics are worse there." in text
+    assert "they cannot show which levels keep accuracy, and which metrics are worse there." in text
     assert "ECE over all levels (5): \N{MINUS SIGN}0.92, interval not known" in text
     assert "stable levels" not in text
 
