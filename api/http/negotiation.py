@@ -1,6 +1,7 @@
 """Chooses the format of an answer: `format=csv`, else the Accept header, else JSON."""
 
 import math
+from functools import lru_cache
 
 from starlette.exceptions import HTTPException
 
@@ -14,6 +15,8 @@ OTHER_NAMES = {
 """Further names of formats in use."""
 
 
+# Most clients send one of a few headers.
+@lru_cache
 def chosen_format(named: str | None, accept: str) -> tuple[RowFormat, bool]:
     """The format, and whether the Accept header decided it.
 

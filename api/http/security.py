@@ -2,6 +2,7 @@
 
 import hmac
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -93,6 +94,8 @@ class SecurityMiddleware:
         return "send the server's token: Authorization: Bearer TOKEN"
 
 
+# Almost all requests name the same host.
+@lru_cache
 def host_name(header: str) -> str | None:
     """The name or address in a header Host, in lower case; None if the header is malformed."""
     if not HOST.fullmatch(header):
@@ -105,6 +108,7 @@ def host_name(header: str) -> str | None:
     return parts.hostname or ""
 
 
+@lru_cache
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine's own."""
     if host == "localhost" or host.endswith(".localhost"):

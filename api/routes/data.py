@@ -22,7 +22,7 @@ from ..queries.views.stored_rows import StoredPage, stored_page
 from ..queries.views.view_catalog import View, all_views, filter_names, view_named
 from ..queries.views.view_rows import DEFAULT_LIMIT, RowPage, row_page
 from ..settings import ApiSettings
-from .parameters import SettingsDependency, SnapshotDependency
+from .parameters import SnapshotDependency, settings_of, snapshot_of
 from .view_openapi import (
     FILE_FORMATS,
     ROW_RESPONSE_HEADERS,
@@ -143,18 +143,17 @@ class RowRequest:
 
 
 async def view_response(
-    view: View,
-    request: Request,
-    snapshot: Snapshot,
-    settings: ApiSettings,
-    file_format: RowFormat | None = None,
+    view: View, request: Request, file_format: RowFormat | None = None
 ) -> Response:
     """One page of a view in the requested format, or its rows as a file of `file_format`.
+
+    FastAPI's dependencies would take as long as a page of rows in memory, so it has none.
 
     Raises:
         InvalidRequest, OutdatedCursor: as `view_rows.row_page`; an unknown format.
         LimitExceeded: more than `max_bytes`, or a file without `limit` of more than `max_rows`.
     """
+    snapshot, settings = await snapshot_of(request), await settings_of(request)
     asked = _row_request(view, request, snapshot, settings, file_format)
     if asked.stored is not None and asked.stored.is_in_memory(snapshot):
         # Faster than the wait for a thread.
@@ -189,12 +188,14 @@ def _answer(
     asked: RowRequest, request: Request, snapshot: Snapshot, settings: ApiSettings
 ) -> Response:
     page, format = asked.page, asked.format
-    rows = asked.stored.rows(snapshot) if asked.stored else None
-    if format is RowFormat.json:
-        records = snapshot.records(page.query) if rows is None else rows.to_dicts()
+    if format is RowFormat.json and asked.stored:
+        texts = asked.stored.json(snapshot)
+        row_count, body = len(texts), b"[" + b",".join(texts[: page.limit]) + b"]"
+    elif format is RowFormat.json:
+        records = snapshot.records(page.query)
         row_count, body = len(records), to_json(records[: page.limit])
     else:
-        rows = snapshot.rows(page.query) if rows is None else rows
+        rows = asked.stored.rows(snapshot) if asked.stored else snapshot.rows(page.query)
         row_count = rows.height
         body = encode_rows(rows.head(page.limit), format, page.is_for_spreadsheet)
     if asked.is_whole and page.has_more(row_count):
@@ -224,10 +225,8 @@ def _answer(
 def view_endpoint(view: View) -> Callable[..., Coroutine[Any, Any, Response]]:
     """The endpoint of one view."""
 
-    async def rows(
-        request: Request, snapshot: SnapshotDependency, settings: SettingsDependency
-    ) -> Response:
-        return await view_response(view, request, snapshot, settings)
+    async def rows(request: Request) -> Response:
+        return await view_response(view, request)
 
     return rows
 
@@ -240,20 +239,16 @@ def file_endpoint(format: RowFormat) -> Callable[..., Coroutine[Any, Any, Respon
             str, Path(description="A view.", json_schema_extra={"enum": [*all_views()]})
         ],
         request: Request,
-        snapshot: SnapshotDependency,
-        settings: SettingsDependency,
     ) -> Response:
-        return await view_response(view_named(name), request, snapshot, settings, format)
+        return await view_response(view_named(name), request, format)
 
     return file
 
 
 @router.get("/views/{name}", include_in_schema=False)
-async def unknown_view(
-    name: str, request: Request, snapshot: SnapshotDependency, settings: SettingsDependency
-) -> Response:
+async def unknown_view(name: str, request: Request) -> Response:
     """404 with the names of the views; each existing view has a route of its own."""
-    return await view_response(view_named(name), request, snapshot, settings)
+    return await view_response(view_named(name), request)
 
 
 def view_router() -> APIRouter:

@@ -54,6 +54,11 @@ def row_cache(capacity: int = ROW_BYTES) -> LatestCache[pl.DataFrame]:
     return LatestCache(capacity, lambda rows: int(rows.estimated_size()) + OVERHEAD)
 
 
+def sized_cache(capacity: int = ROW_BYTES) -> LatestCache[Any]:
+    """A cache of values with a `size`, up to `capacity` bytes."""
+    return LatestCache(capacity, lambda value: int(value.size) + OVERHEAD)
+
+
 def result_cache(capacity: int = RESULTS) -> LatestCache[Any]:
     """A cache of `capacity` results of costly functions."""
     return LatestCache(capacity, lambda _: 1)

@@ -18,7 +18,7 @@ from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.sql.bound_query import BoundQuery, Connection, attach
 from prunelake.lake.sql.view_files import views_hash
 
-from .latest_cache import LatestCache, result_cache, row_cache
+from .latest_cache import LatestCache, result_cache, row_cache, sized_cache
 from .snapshot_mirror import SnapshotMirror
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class Snapshot:
     connection: Connection
     max_seconds: float | None = None
     kept_results: LatestCache[Any] = field(default_factory=result_cache, repr=False, compare=False)
+    kept_runs: LatestCache[Any] = field(default_factory=sized_cache, repr=False, compare=False)
     _kept: LatestCache[pl.DataFrame] = field(default_factory=row_cache, repr=False, compare=False)
 
     @contextmanager
@@ -66,10 +67,6 @@ class Snapshot:
     def kept_rows(self, query: BoundQuery) -> pl.DataFrame:
         """As `rows`, for queries that several charts or findings share: later calls are free."""
         return self._kept.get(query.sql_with_values, lambda: self.rows(query))
-
-    def keeps(self, query: BoundQuery) -> bool:
-        """Whether `kept_rows` has the rows already."""
-        return query.sql_with_values in self._kept
 
     def records(self, query: BoundQuery) -> list[dict[str, Any]]:
         """The rows of a query as Python values by column name.

@@ -1,13 +1,13 @@
-"""Filters of a view's rows: from the text of a parameter to SQL, or to an expression of Polars."""
+"""Filters of a view's rows: from the text of a parameter to SQL, or to a test of values."""
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import polars as pl
+import numpy as np
 
 from prunelake.errors import InvalidRequest
 
@@ -51,24 +51,30 @@ class RowFilter:
         marks = ", ".join(f"${n}::{self.kind}" for n in names)
         return f'"{self.column}" in ({marks})', dict(zip(names, self.values, strict=True))
 
-    def expression(self, rows: pl.DataFrame) -> pl.Expr:
-        """The same condition on rows with this column."""
-        column = pl.col(self.column)
+    def test(self) -> Callable[[Any], bool]:
+        """The same condition as a function of a value of this column.
+
+        As in DuckDB, NaN is larger than every number.
+        """
         if self.suffix == "null":
-            return column.is_null() if self.values[0] else column.is_not_null()
-        values = pl.Series(self.values, dtype=rows.schema[self.column])
+            is_null = self.values[0]
+            return lambda value: (value is None) == is_null
+        wanted = self.values
+        if self.kind == "float":
+            wanted = [float(np.float32(value)) for value in wanted]
+        one = wanted[0]
         match self.suffix:
             case "":
-                return column.is_in(values.implode())
+                return set(wanted).__contains__
             case "ne":
-                return column.ne_missing(values.first())
+                return lambda value: value != one
             case "lt":
-                return column < values.first()
+                return lambda value: value is not None and value < one
             case "lte":
-                return column <= values.first()
+                return lambda value: value is not None and value <= one
             case "gt":
-                return column > values.first()
-        return column >= values.first()
+                return lambda value: value is not None and not value <= one
+        return lambda value: value is not None and not value < one
 
 
 def row_filters(view: View, parameters: Mapping[str, Sequence[str]]) -> list[RowFilter]:

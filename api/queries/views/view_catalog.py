@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from prunelake.errors import NotFound
@@ -28,13 +28,13 @@ class View:
     comment: str
     columns: Mapping[str, str]
 
-    @property
+    @cached_property
     def key(self) -> tuple[str, ...]:
         """The columns that identify a row: all except lists; measurements come last."""
         plain = [name for name, kind in self.columns.items() if kind in FILTER_SUFFIXES]
         return tuple(sorted(plain, key=lambda name: self.columns[name] in ("double", "float")))
 
-    @property
+    @cached_property
     def run_columns(self) -> tuple[str, ...]:
         """Columns of `runs` that can filter the rows although the view lacks them."""
         if "run_id" not in self.columns:

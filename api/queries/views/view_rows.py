@@ -3,8 +3,9 @@
 import base64
 import binascii
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -21,20 +22,33 @@ DEFAULT_LIMIT = 100
 
 @dataclass(frozen=True)
 class RowPage:
-    """A page of a view. `query` asks for `limit` + 1 rows: an extra row means a further page.
+    """A page of a view.
 
-    The rows match all `filters`. `order` has columns, and whether each is in descending order; the
-    key follows. `is_for_spreadsheet`: CSV is written without formulas.
+    The rows match all `filters`; `filter_texts` has the parameters behind these. `order` has
+    columns, and whether each is in descending order; the key follows. `is_for_spreadsheet`: CSV is
+    written without formulas.
     """
 
     view: View
     filters: Sequence[RowFilter]
+    filter_texts: Mapping[str, Sequence[str]]
     order: Sequence[tuple[str, bool]]
-    query: BoundQuery
     limit: int
-    offset: int
-    request_hash: str
+    offset: int = 0
     is_for_spreadsheet: bool = False
+
+    # These two take longer than a page of rows in memory, which seldom needs them.
+    @cached_property
+    def query(self) -> BoundQuery:
+        """The query for `limit` + 1 rows: an extra row means a further page."""
+        bounds = {"limit": self.limit + 1, "offset": self.offset}
+        return _query(self.view, self.filters, self.order, **bounds)
+
+    @cached_property
+    def request_hash(self) -> str:
+        """The identity of the view, the filters and the order."""
+        asked = [self.view.name, sorted(self.filter_texts.items()), self.order]
+        return content_hash(asked)[:16]
 
     def has_more(self, row_count: int) -> bool:
         """Whether further rows follow if `query` gave `row_count` rows."""
@@ -81,11 +95,11 @@ def row_page(
     conditions = row_filters(view, filters)
     limit = _limit(controls.get("limit"), max_rows, default_limit)
     order = _order(view, controls.get("order"))
-    request_hash = content_hash([view.name, sorted(filters.items()), order])[:16]
-    offset = _offset(controls.get("cursor"), snapshot, request_hash)
-    query = _query(view, conditions, order, limit=limit + 1, offset=offset)
     spreadsheet = typed_value("spreadsheet", "boolean", controls.get("spreadsheet", "false"))
-    return RowPage(view, conditions, order, query, limit, offset, request_hash, spreadsheet)
+    page = RowPage(view, conditions, filters, order, limit, is_for_spreadsheet=spreadsheet)
+    if (cursor := controls.get("cursor")) is None:
+        return page
+    return replace(page, offset=_offset(cursor, snapshot, page.request_hash))
 
 
 def _query(
@@ -128,9 +142,7 @@ def _order(view: View, text: str | None) -> list[tuple[str, bool]]:
     return order
 
 
-def _offset(cursor: str | None, snapshot: str, request_hash: str) -> int:
-    if cursor is None:
-        return 0
+def _offset(cursor: str, snapshot: str, request_hash: str) -> int:
     try:
         # Unlike json, orjson refuses deeply nested text with a ValueError.
         cursor_snapshot, cursor_hash, offset = orjson.loads(

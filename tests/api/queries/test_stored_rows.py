@@ -11,6 +11,7 @@ from prunelake.api.queries.snapshots.snapshot import Snapshot
 from prunelake.api.queries.views.stored_rows import stored_page
 from prunelake.api.queries.views.view_catalog import View
 from prunelake.api.queries.views.view_rows import row_page
+from prunelake.schema.row_formats import to_json
 
 # A view that snapshots store, with values of every type at which the two could differ.
 VIEW = View(
@@ -98,6 +99,7 @@ def test_a_page_in_memory_equals_the_page_of_duckdb(snapshot: Snapshot, asked: s
     assert stored is not None
     expected = snapshot.rows(page.query)
     assert_frame_equal(stored.rows(snapshot), expected)
+    assert b"[" + b",".join(stored.json(snapshot)) + b"]" == to_json(snapshot.records(page.query))
     if asked != "scores_null=true":
         assert expected.height > 0
 
