@@ -16,6 +16,7 @@ from .http import problems
 from .http.cache import CacheMiddleware
 from .http.compression import CompressionMiddleware
 from .http.disconnects import DisconnectMiddleware
+from .http.exact_routes import ExactRoutes
 from .http.origins import OriginsMiddleware
 from .http.request_counters import RequestCounters, RequestCountingMiddleware
 from .http.security import SecurityMiddleware
@@ -97,5 +98,6 @@ def create_app(
         *app.routes,
         *(route for router in (*routers, page.router) for route in router.routes),
     ]
+    app.router.routes.insert(0, ExactRoutes(routes))
     app.add_middleware(RequestCountingMiddleware, counts=counts, routes=routes)
     return app

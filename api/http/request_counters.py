@@ -65,6 +65,8 @@ class RequestCountingMiddleware:
         self.app = app
         self.counts = counts
         self.routes = [route for route in routes if getattr(route, "path", None)]
+        paths = (str(getattr(route, "path", "")) for route in self.routes)
+        self.exact_paths = frozenset(path for path in paths if "{" not in path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -91,6 +93,8 @@ class RequestCountingMiddleware:
 
     def _route(self, scope: Scope) -> str:
         """The pattern of the matching route, so that the number of time series stays bounded."""
+        if scope["path"] in self.exact_paths:
+            return str(scope["path"])
         for route in self.routes:
             if route.matches(scope)[0] is not Match.NONE:
                 return str(getattr(route, "path", ""))
