@@ -1,4 +1,4 @@
-"""Of the scheduled runs that were due during an outage, one works for all."""
+"""If several scheduled runs were due during an outage, one of them works for all."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ LIMIT = 200
 def is_needless() -> bool:
     """Whether another run of this deployment, with the same parameters, has done its work.
 
-    A run does the work of all that were due when it began. So it cancels those that wait. A worker
+    A run does the work of all that were due when it began. So it cancels the waiting runs. A worker
     that comes back may start several at once: the first of them works.
     """
     context = FlowRunContext.get()

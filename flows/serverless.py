@@ -62,7 +62,7 @@ def serverless_flow(
         @serverless_flow("sweep", "{spec.model} {spec.task_name}")
         def sweep(spec: SweepSpec) -> str: ...
 
-    Of several runs of a periodic flow that are due, one calls the function.
+    If several runs of a periodic flow are due, one of them calls the function.
 
     If its machine fails (disk, memory, network, a server), the state of the flow run is called
     `MachineFailure`, and `watch` starts the sweep again at once.

@@ -36,10 +36,10 @@ SMALLEST_SPAN = 0.1
 def levels_chart(levels: pl.DataFrame, metrics: Sequence[str]) -> Part:
     """One panel for each metric over the removed layers; metrics without values are left out.
 
-    A dotted line marks the unpruned value. A vertical rule marks level 0, and a dotted one the
-    deepest level with stable accuracy, or else the first level. A dashed grey line is the random
-    ranking. Candidates are points with intervals, and grey ticks for the random ranking; a square
-    is the baseline.
+    A dotted line marks the unpruned value. A vertical rule marks level 0. A dotted rule marks the
+    deepest level with stable accuracy, or, if there is none, the first level. A dashed grey line is
+    the random ranking. Candidates are points with intervals, and grey ticks for the random ranking;
+    a square is the baseline.
     """
     names = LevelNames.of(levels)
     shown = default_level(levels)

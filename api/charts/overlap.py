@@ -66,7 +66,7 @@ def _title_and_notes(
 ) -> tuple[str, list[str]]:
     """The overlap of the deepest level with the unpruned model, and the overlap of two seeds.
 
-    Of candidates: the candidate with the smallest overlap.
+    For candidates: the candidate with the smallest overlap.
     """
     with_baseline = overlaps.filter(pl.col("level") > 0, other_level=0)
     at = levels[-1]

@@ -132,7 +132,7 @@ def _panel(points: pl.DataFrame, hidden: pl.DataFrame, metric: str, is_last: boo
 
 
 def _title(accuracy: pl.DataFrame, hidden: pl.DataFrame, metric: str) -> str:
-    """The cheapest stable level and whether the metric is worse at it; else the cheapest level."""
+    """The cheapest stable level, and whether the metric is worse there; or the cheapest level."""
     stable = accuracy.filter(pl.col("level") > 0, verdict=Verdict.equivalent)
     if stable.height:
         best = stable.sort("level", "value").row(-1, named=True)

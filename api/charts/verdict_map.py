@@ -110,7 +110,7 @@ def verdict_map(levels: pl.DataFrame) -> Part:
 
 
 def _title(levels: pl.DataFrame) -> str:
-    """The verdict on accuracy, and the metrics that are worse at its stable levels, else at any."""
+    """The verdict on accuracy, and the metrics that are worse at its stable levels, or anywhere."""
     names = LevelNames.of(levels)
     is_stable = bool(stable_levels(levels))
     verdicts = HIDDEN_VERDICTS if is_stable else WORSE_VERDICTS

@@ -21,7 +21,7 @@ WITH_VALUES = (
 
 
 def candidate_sentence(candidate: Mapping[str, Any], levels: pl.DataFrame) -> str:
-    """What a candidate lost and kept, in one sentence.
+    """The losses of a candidate and the metrics that it keeps, in one sentence.
 
     `candidate` is a row of `queries.candidates`, and `levels` are the run's rows of
     `run_metrics.headline_metrics`.

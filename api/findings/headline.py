@@ -90,7 +90,7 @@ def _findings(levels: pl.DataFrame) -> Iterator[tuple[int, str]]:
 
 
 def _candidate_clauses(levels: pl.DataFrame, names: LevelNames) -> list[str]:
-    """What is shown about the candidates; first those that lost something while accuracy held."""
+    """The findings on each candidate; candidates with hidden degradation come first."""
     hidden: list[str] = []
     others: list[str] = []
     for level in pruned_levels(levels):

@@ -45,7 +45,7 @@ def settled_by(run: Mapping[str, Any], levels: pl.DataFrame) -> SettlingSweep | 
 
 
 def settling_sentence(run: Mapping[str, Any], levels: pl.DataFrame) -> str:
-    """The sentence with this command; else how often a sweep until decided has looked; or empty."""
+    """The sentence with this command, or the number of looks of a sweep until decided, or empty."""
     settling = settled_by(run, levels)
     return settling.sentence("the inconclusive verdicts") if settling else sequential_note(run)
 

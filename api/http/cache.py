@@ -78,7 +78,7 @@ class CacheMiddleware:
     async def _shared_answer(self, key: CacheKey, scope: Scope, receive: Receive) -> CachedResponse:
         """The answer for which simultaneous equal requests wait together.
 
-        It is no longer computed when all of them have left.
+        When all of these clients have left, the computation stops.
         """
         pending = self._pending.get(key)
         if pending is None:

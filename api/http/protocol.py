@@ -29,7 +29,7 @@ class JsonErrorProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """Start the clock of a later request; that of the first one runs already."""
+        """Start the clock of a later request; the clock of the first request runs already."""
         super().on_message_begin()
         self._has_begun = True
         if self._deadline is None:

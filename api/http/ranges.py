@@ -11,8 +11,8 @@ RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})", re.ASCII)
 def ranged_answer(start: Message, body: bytes, request: Headers) -> tuple[Message, bytes]:
     """The part of a 200 answer for which a request asks: 206, or 416 if it lies beyond the end.
 
-    A request without a range gets the whole answer. So does a request for several ranges or for a
-    malformed range, and one that knows another version (If-Range).
+    A request without a range gets the whole answer. So does a request for several ranges, for a
+    malformed range, or with another version in If-Range.
     """
     headers = MutableHeaders(raw=list(start["headers"]))
     headers["Accept-Ranges"] = "bytes"

@@ -8,7 +8,7 @@ from ..findings.wording import isolated
 
 
 def figures(members: Iterable[str]) -> str:
-    """Figures side by side, as many as fit."""
+    """Figures side by side, as many as fit in a row."""
     return f'<div class="figures">{"".join(members)}</div>'
 
 

@@ -122,7 +122,7 @@ def _figures(
 
 
 def _most_degraded_metric(levels: pl.DataFrame) -> str | None:
-    """The metric for charts of one metric: with hidden, else with visible degradation."""
+    """The metric for charts of a single metric: it has hidden, or else visible degradation."""
     for verdicts in (level_rows.HIDDEN_VERDICTS, level_rows.WORSE_VERDICTS):
         for metric in level_rows.JUDGED_METRICS[1:]:
             if level_rows.levels_with_verdict(levels, metric, verdicts):

@@ -89,7 +89,7 @@ class SqlRows(BaseModel):
 
 
 class SqlOptions(BaseModel):
-    """A query, and limits below those of the server; the router sets the latter's maximums."""
+    """A query and its limits; the router sets the maximum of each limit."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -111,7 +111,7 @@ def sql_router(settings: ApiSettings) -> APIRouter:
     )
 
     class SqlQuery(SqlOptions):
-        """A query, the format of its rows, and limits below those of the server."""
+        """A query, the format of its rows, and its limits."""
 
         # The OpenAPI leaves it out: a generated client expects JSON.
         format: SkipJsonSchema[RowFormat | None] = None

@@ -97,7 +97,7 @@ def _label_lines(
 
 
 def wrapped(label: str, letters: int, max_lines: int = MAX_LINES) -> list[str]:
-    """A label in lines of at most `letters` letters. Of a label without room, the middle is cut.
+    """A label in lines of at most `letters` letters. A label that does not fit loses its middle.
 
     wrapped("SmolLM2-135M int8", 9)  # ["SmolLM2-", "135M int8"]
     """

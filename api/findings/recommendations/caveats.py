@@ -51,7 +51,7 @@ def caveats(recommendation: Recommendation) -> list[str]:
 
 
 def interval_text(recommendation: Recommendation) -> str:
-    """The confidence of the one-sided intervals: 95 %, or more for several removal orders."""
+    """The confidence of the one-sided intervals: 95 %, or more if orders were compared."""
     return f"{100 * (1 - recommendation.error_rate):.3g} %"
 
 

@@ -114,7 +114,7 @@ def measured_failures_text(candidate: Candidate, level: Level) -> str:
 
 
 def failures_text(checks: Sequence[Check]) -> str:
-    """Failed checks: the first of them in words, and the number of the others."""
+    """Failed checks: the first check in words, and the number of the others."""
     texts = [*map(failed_check_text, checks[:NAMED_FAILURES])]
     if others := len(checks) - len(texts):
         texts.append(f"{others} more check{'s' * (others > 1)}")

@@ -1,4 +1,4 @@
-"""`prunelake inspect`: what a model is made of, before a sweep."""
+"""`prunelake inspect`: the blocks and parts of a model, before a sweep."""
 
 from typing import Annotated
 

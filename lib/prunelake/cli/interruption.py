@@ -1,7 +1,7 @@
 """Stop a sweep quickly: Ctrl-C ends the process within two seconds, SIGTERM within four.
 
 Python runs a signal handler only between two steps of its main thread, and Prefect's client asks a
-dead server for minutes before it gives up. So a thread of its own enforces the deadline.
+dead server for minutes before it gives up. So a separate thread enforces the deadline.
 """
 
 import os

@@ -18,7 +18,7 @@ def matching_comparisons(connection: Connection, gate: Gate) -> pl.DataFrame:
     """The comparisons of the gate's baseline with its candidates: rows of `runs`, latest first.
 
     A model is found by its label and, unless the gate gives nothing but a label, by its reference.
-    Of several revisions those of the latest comparison count.
+    If the lake has several revisions, the revisions of the latest comparison count.
 
     Raises:
         InvalidSpec: no such comparison, or comparisons of several models for a task.

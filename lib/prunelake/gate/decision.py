@@ -19,9 +19,9 @@ from prunelake.gate.results import Result
 class Decision:
     """The result of one check.
 
-    `p_value` is that of a loss of at most the margin, `adjusted` the same after the correction for
-    all checks. `n_needed` is the number of examples that decide an undecided check with a
-    probability of 80 % if its loss is the true loss.
+    `p_value` tests the hypothesis that the loss is at most the margin, and `adjusted` is this value
+    after the correction for all checks. `n_needed` is the number of examples that decide an
+    undecided check with a probability of 80 % if its loss is the true loss.
     """
 
     result: Result

@@ -94,8 +94,9 @@ def correct_answers(connection: Connection, levels: Sequence[int]) -> pl.DataFra
 def limited_row(rows: Sequence[Row], criterion: Criterion, level: int) -> Row | str:
     """The row that a criterion limits, or the reason why there is none.
 
-    A row must have the method, operator and variant that the criterion names. Among several rows
-    the row that represents the metric counts, else the row of the usual operator and variant.
+    A row must have the method, operator and variant that the criterion names. If there are several
+    rows, the row that represents the metric counts, or else the row with the usual operator and
+    variant.
     """
     of_metric = [row for row in rows if row["level"] == level and row["metric"] == criterion.metric]
     if not of_metric:

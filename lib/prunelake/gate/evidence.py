@@ -36,7 +36,7 @@ ONE_SIDED = 0.95
 class Evidence:
     """The difference of one metric from level 0.
 
-    [`low`, `high`] holds the loss (the change in the worse direction): each end is that of a
+    [`low`, `high`] holds the loss (the change in the worse direction): each end is the end of a
     one-sided interval at 95 %. A value is None where it is unknown, and `note` says why.
     """
 
@@ -107,7 +107,7 @@ class RunEvidence:
         )
 
     def _bound_of_equals(self, row: Row) -> float | None:
-        """The one-sided bound of a loss where all examples have equal values on both sides.
+        """The one-sided bound of a loss if all examples have equal values on both sides.
 
         With n equal examples, at most a share of 1 - alpha^(1 / n) of all examples differs, with
         error alpha. A mean differs by at most its range at each of them. ECE sums absolute gaps, so

@@ -46,7 +46,7 @@ def change_text(check: Check) -> str:
 
 
 def margin_text(check: Check) -> str:
-    """The change that is not allowed any more: -0.02 for a metric of which more is better."""
+    """The smallest change that is not allowed: -0.02 if higher values are better."""
     return f"{MINUS if check.direction == 'higher' else '+'}{check.margin:g}"
 
 

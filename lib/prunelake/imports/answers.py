@@ -76,7 +76,7 @@ def number_options(
     options of a question are the different answers that the files give, in alphabetical order.
 
     Raises:
-        BadRow: an answer that is no option.
+        BadRow: an answer that is not an option.
     """
     given = pl.concat(
         [

@@ -141,7 +141,7 @@ def _convert(path: Path, meaning: str, values: pl.Series) -> pl.Series:
 
 
 def _check_rows(path: Path, frame: pl.DataFrame) -> None:
-    """Check the ids, and what a row says about its own answer."""
+    """Check the ids, and that each row agrees with itself about its answer."""
     if (row := first_true(frame["id"].is_null())) is not None:
         raise BadRow(f"{path}, row {row}: no id; every row needs one, the same in all files")
     if (row := first_true(~frame["id"].is_first_distinct())) is not None:

@@ -104,7 +104,7 @@ class Branches:
         self.block_tokens += count * length
         if self._rows is not None:
             rows_of = {before: origins} if origins is not None else {}
-            if self._batch_size > 1 or self._has_states:  # else one row is broadcast
+            if self._batch_size > 1 or self._has_states:  # otherwise one row is broadcast
                 rows_of[self._batch_size] = self._rows
             args, kwargs = self._selected(args, kwargs, rows_of)
         if origins is not None:

@@ -170,7 +170,8 @@ class NestedModel:
         """The result of `score` for each row; rows of like length run together.
 
         A batch holds as many tokens x levels as the budget allows (by default `self.budget`), but
-        at least one row, or so many of its levels as memory holds. `progress` is told of answers.
+        at least one row, or so many of its levels as memory holds. `progress` receives the number
+        of answers.
 
         Raises:
             UnknownLayer, ModelError: as `log_likelihoods`.
@@ -223,7 +224,7 @@ class NestedModel:
     ) -> tuple[Tensor, list[tuple[int, int, int]]]:
         """Log-likelihoods [targets] in float32, and the row, answer and level of each target.
 
-        The levels of one state have the same: the first stands for them.
+        All levels of one state have the same values, so the first level stands for them.
         """
         places = branches.read_locations(hidden.shape[1])
         where = [place for _, _, found in places for place in found]

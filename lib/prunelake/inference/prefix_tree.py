@@ -98,7 +98,7 @@ class _PrefixTreeBuilder:
 
 
 def build_tree(queries: Sequence[ScoringQuery]) -> PrefixTree:
-    """The row of queries at the same levels; the prompt of the first one stands in front."""
+    """The row of queries at the same levels; the prompt of the first query stands in front."""
     tree = _PrefixTreeBuilder(queries[0].levels)
     for query in queries:
         tree.add(query)
@@ -179,7 +179,7 @@ def pad_rows(rows: Sequence[Sequence[int]], length: int, fill: int = 0) -> Tenso
 
 
 def _attention_mask(parents: NDArray[np.int64]) -> BoolArray:
-    """Which tokens each one sees, [rows, tokens, tokens]: its ancestors and itself.
+    """The tokens that each token sees, [rows, tokens, tokens]: its ancestors and itself.
 
     So does padding, whose parent is -1: no row of the softmax may be empty.
     """

@@ -37,7 +37,7 @@ row may round otherwise than a kernel for more."""
 
 @dataclass(frozen=True)
 class ModelSource:
-    """The weights of a model: where they lie and which weights they are.
+    """The weights of a model: their place and their identity.
 
     - `reference`: the model reference, as the user gave it.
     - `revision`: the hub commit, or `sha256:` and the hash of the model's files.

@@ -82,7 +82,7 @@ def keep_freed_memory() -> None:
 
 
 def slow_format_warning(dtype: Dtype, device: str) -> str | None:
-    """A warning about a number format that wastes a GPU; None if there is nothing to warn of."""
+    """A warning about a number format that wastes a GPU; None without a reason to warn."""
     if dtype != "float32" or not device.startswith("cuda"):
         return None
     return (

@@ -50,9 +50,9 @@ def resolve_model(
 
     A hub repository is downloaded. A GGUF file is dequantised once and kept as safetensors under
     `cache`, in a folder named by the file's hash. The layer count is that of layers with this unit.
-    `uses_known_hash` takes the hash of local files from `cache`, if their sizes and times are those
-    of then. `trust_remote_code` lets code run that the model brings along. `needs_tokenizer` checks
-    the tokenizer before the weights are hashed, which may take minutes.
+    With `uses_known_hash`, the hash of local files comes from `cache` if their sizes and times have
+    not changed since. `trust_remote_code` lets code run that the model brings along.
+    `needs_tokenizer` checks the tokenizer before the weights are hashed, which may take minutes.
 
     Raises:
         ModelNotFound: no weights there (the message lists the forms of a reference), or their
@@ -228,7 +228,7 @@ def _convert_gguf(file: Path, folder: Path) -> None:
             try:
                 staging.replace(folder)
             except OSError:
-                if not folder.exists():  # else another process has just converted the same file
+                if not folder.exists():  # otherwise another process has converted the same file
                     raise
         except Exception as error:  # transformers and gguf raise many types on a bad file
             raise ModelNotFound(

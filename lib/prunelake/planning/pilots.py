@@ -110,7 +110,7 @@ def measured_spreads(
 def spread_at(
     measured: Mapping[tuple[int, str], PairedSpread], level: int, metric: str
 ) -> tuple[PairedSpread, SpreadSource]:
-    """The spread of a metric at a level, else at the nearest level, else the assumed spread."""
+    """The spread of a metric at a level or the nearest measured level, or the assumed spread."""
     if (level, metric) in measured:
         return measured[level, metric], "pilot"
     levels = [known for known, name in measured if name == metric]

@@ -111,7 +111,7 @@ def profile_model(request: ProfileRequest, settings: Settings, log: Callable[[st
 
 
 def _matching_runs(request: ProfileRequest, runs: list[PastRun]) -> list[PastRun]:
-    """The requested run, else the runs in the requested number format, else all runs."""
+    """The requested run, or the runs in the requested number format, or all runs."""
     if request.run is not None:
         return runs_removing_same_layers(runs, 0, request.run)[:1]
     return [run for run in runs if run.dtype == request.dtype] or runs

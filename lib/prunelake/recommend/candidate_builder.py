@@ -32,7 +32,7 @@ def build_candidate(
 ) -> Candidate:
     """The candidate of the runs of one removal order: rows of `runs`, one for each task.
 
-    Rows with a label are comparisons, of which this candidate counts only. `checks` are rows of
+    Rows with a label are comparisons: only the rows of this candidate count. `checks` are rows of
     `criteria` under one calibrator, and may include other runs. `costs` are the known costs by run
     id and level. `specs` has a spec with each task. `has_twin` says that the strategy has another
     order, too.

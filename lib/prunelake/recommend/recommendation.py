@@ -245,10 +245,10 @@ def _preference_key(
 ) -> tuple[float, float, float, str]:
     """The sort key of a passing level; the best level has the smallest key.
 
-    The best level saves the most of the first cost in the budget, or removes the most layers if
-    there is no budget. Candidates of comparisons are ordered by the size of their weights; a
-    candidate of unknown size comes last. Equal levels are ordered by their loss of calibration,
-    then by strategy.
+    The best level saves the most of the first cost in the budget; without a budget, it removes the
+    most layers. Candidates of comparisons are ordered by the size of their weights; a candidate of
+    unknown size comes last. Equal levels are ordered by their loss of calibration, then by
+    strategy.
     """
     size = 0.0
     if candidate.label is not None:

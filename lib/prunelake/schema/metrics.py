@@ -51,9 +51,9 @@ class MetricDefinition:
     constant would mean nothing. `is_tested_at_margin` is true for a share of examples that is 0 at
     level 0 by definition: the test asks whether it exceeds `margin`, not whether it exceeds 0.
     `is_of_predictions` is true for the mean of a value that every scored prediction has; such a
-    metric has a row in every run, even if no example could be scored. `needs` is what a prediction
-    must have besides its option, so that it has a value. A change smaller than `margin`, in the
-    unit of the metric, counts as no change (equivalence).
+    metric has a row in every run, even if no example could be scored. `needs` names the data that a
+    prediction must have besides its option, so that the metric has a value. A change smaller than
+    `margin`, in the unit of the metric, counts as no change (equivalence).
     """
 
     label: str

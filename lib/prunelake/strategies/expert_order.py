@@ -64,7 +64,7 @@ def expert_order(
     - `random`: a uniform draw, lowest first;
     - `last`: the number of experts behind an expert, lowest first.
 
-    Of equally important experts of a block, the one with the lower number is removed first.
+    If experts of a block are equally important, the expert with the lower number is removed first.
 
     Args:
         model: it is used, never changed.

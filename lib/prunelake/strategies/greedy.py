@@ -34,8 +34,8 @@ def greedy_order(
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """The order that removes the least important layer first, and the importance of each layer.
 
-    Importance is measured again after each removal. Of equally important layers, the layer nearer
-    to the input is removed first. After `depth` removals (and at least one measurement), the
+    Importance is measured again after each removal. If layers are equally important, the layer
+    nearer to the input is removed first. After `depth` removals (and at least one measurement), the
     remaining layers follow by their importance in the last step. The importance of a layer is its
     importance in the step that removed it, or in the last step.
 

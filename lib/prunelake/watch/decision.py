@@ -17,7 +17,7 @@ MAX_ATTEMPTS = 5
 """An evaluation is parked after this many failures of its model or data."""
 
 IMMEDIATE_RETRIES = 3
-"""After so many machine failures in a row the sweep goes on at once, and then slowly."""
+"""Up to this many machine failures in a row, a sweep continues at once; then it waits."""
 
 
 class EvaluationState(StrEnum):
@@ -104,9 +104,9 @@ def failed_attempt(
 ) -> Attempt:
     """The attempt as failed, with the time of the next attempt.
 
-    After a machine failure the next attempt starts at once, and after `IMMEDIATE_RETRIES` of them
-    in a row with delays. After `MAX_ATTEMPTS` failures of the model or the data there is no next
-    attempt (None).
+    After a machine failure the next attempt starts at once; after more than `IMMEDIATE_RETRIES`
+    machine failures in a row it waits. After `MAX_ATTEMPTS` failures of the model or the data there
+    is no next attempt (None).
     """
     if is_machine_failure:
         machine_failures = attempt.machine_failures + 1

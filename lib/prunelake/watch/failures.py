@@ -1,4 +1,4 @@
-"""Kinds of failures: those of a machine, which may be gone at once, and those of a model."""
+"""Kinds of failures: failures of a machine, which may be gone at once, and failures of a model."""
 
 import errno
 import socket

@@ -12,7 +12,7 @@ from prunelake.gate.texts import COLUMNS, cells, notes
 def print_gate(result: GateResult, console: Console | None = None) -> None:
     """Print a table of checks for each task, the notes, and the result of the gate.
 
-    The log of a CI job is no terminal: there a table has its full width.
+    The log of a CI job is not a terminal, so a table has its full width there.
     """
     console = console or Console()
     for task in dict.fromkeys(check.task for check in result.checks):

@@ -24,7 +24,7 @@ EXAMPLES = STAGES["measure_shard"]
 
 @contextmanager
 def console_executor(console: Console | None = None) -> Iterator[LocalExecutor]:
-    """An executor that shows its progress on stderr: bars in a terminal, else plain lines."""
+    """An executor that shows its progress on stderr: bars in a terminal, plain lines elsewhere."""
     console = console or Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
         yield LocalExecutor(lambda text: typer.echo(text, err=True))

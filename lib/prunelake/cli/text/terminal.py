@@ -96,7 +96,7 @@ def _order(levels: pl.DataFrame) -> tuple[int, int]:
 
 
 def _next_step(run: Mapping[str, Any], levels: pl.DataFrame, lake_option: str | None) -> str:
-    """The command that settles the open verdicts of a run, or else recommends a level."""
+    """The command that settles open verdicts of a run, or, without these, recommends a level."""
     lake = f" --lake {shlex.quote(lake_option)}" if lake_option else ""
     if levels.is_empty():
         return f"Next: prunelake analyse{lake}"
@@ -112,7 +112,7 @@ def _next_step(run: Mapping[str, Any], levels: pl.DataFrame, lake_option: str | 
 
 
 def _level_tables(levels: pl.DataFrame, console: Console) -> list[Table]:
-    """The metrics by level: one table if it fits the console, else two.
+    """The metrics by level, in one table if it fits the console, otherwise in two.
 
     The first of two tables has the first two metrics.
     """

@@ -119,7 +119,7 @@ def _block_list(model: PreTrainedModel) -> nn.ModuleList:
 
 
 def _what_block_does(block: DecoderBlock) -> str:
-    """What mixes the tokens of a block, as in "block 0 mixes tokens with M, a state space"."""
+    """The part that mixes tokens, in words: "block 0 mixes tokens with M, a state space"."""
     mixers = [
         f"{type(part.module).__name__}, {MIXER_NAMES[part.kind]}"
         for part in block.parts

@@ -1,1 +1,1 @@
-"""The files of a model, and what they tell before torch loads it."""
+"""The files of a model, and the facts in them that are known before torch loads it."""

@@ -39,7 +39,7 @@ would let it advise an upgrade."""
 
 
 def read_config(folder: Path, trust_remote_code: bool = False) -> PretrainedConfig:
-    """The configuration of a model; for a compact checkpoint, that of the unpruned model.
+    """The configuration of a model; of the unpruned model for a compact checkpoint.
 
     With `trust_remote_code`, the model's own code may run (`remote_code.check_remote_code`).
 

@@ -48,7 +48,7 @@ def check_remote_code(config: Mapping[str, Any], reference: str, trust_remote_co
 
 
 def remote_code_hash(config: Mapping[str, Any], folder: Path, trust_remote_code: bool) -> str:
-    """The hash of the code that runs with a model; empty if none of its own runs."""
+    """The hash of the model's own code; empty if the model runs without code of its own."""
     if not trust_remote_code or not (code_references(config) or _tokenizer_has_code(folder)):
         return ""
     return hash_files(sorted(folder.glob(CODE_FILE_PATTERN)))
@@ -63,7 +63,7 @@ def _tokenizer_has_code(folder: Path) -> bool:
 
 
 def transformers_knows(model_type: Any) -> bool:
-    """Whether the installed transformers has a model of this type, as far as its source tells.
+    """Whether the source of the installed transformers has a model of this type.
 
     Importing its table of types would load torch.
     """

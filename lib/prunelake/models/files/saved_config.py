@@ -24,7 +24,7 @@ from prunelake.models.quantisation import (
 def saved_config(reference: str) -> dict[str, Any]:
     """The content of a model's config.json; empty if it is not on this machine or not an object.
 
-    For a compact checkpoint, it is that of the unpruned model.
+    For a compact checkpoint, it is the configuration of the unpruned model.
     """
     kind, _, rest = reference.partition(":")
     if kind == "hub":

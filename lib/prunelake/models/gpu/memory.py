@@ -31,9 +31,9 @@ def is_device_failure(error: BaseException) -> bool:
 def activation_bytes(model: PreTrainedModel) -> int:
     """Memory for the activations of one batch.
 
-    On GPUs it is half of the memory that the weights leave, on the GPU with the least of it. It
-    follows from the model and the GPU alone: free memory also depends on the blocks that torch's
-    allocator keeps, so a later shard would get other batches, and other last bits.
+    On GPUs it is half of the memory that the weights leave free, on the GPU with the least free
+    memory. It follows from the model and the GPU alone: free memory also depends on the blocks that
+    torch's allocator keeps, so a later shard would get other batches, and other last bits.
     """
     weights: dict[torch.device, int] = {}
     for tensor in (*model.parameters(), *model.buffers()):

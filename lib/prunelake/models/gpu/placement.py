@@ -52,5 +52,5 @@ def free_bytes(gpu: int) -> int:
 
 
 def model_devices(model: PreTrainedModel) -> tuple[torch.device, ...]:
-    """The devices on which a model lies, the one that takes its input first."""
+    """The devices that hold a model; the device that takes its input comes first."""
     return tuple(dict.fromkeys(parameter.device for parameter in model.parameters()))
