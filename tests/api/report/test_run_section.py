@@ -32,7 +32,8 @@ def test_a_published_run_says_what_is_unknown(tmp_path: Path) -> None:
     published_run(tmp_path, task="published_task")
     page = report(tmp_path, tmp_path / "report.html")
     assert (
-        "they cannot show which levels keep accuracy, and which metrics are worse there." in page.text
+        "they cannot show which levels keep accuracy, and which metrics are worse there."
+        in page.text
     )
     assert "method lime, operator unknown, AOPC variant unknown" in page.text
     assert "Published averages give correlations only" in page.text
