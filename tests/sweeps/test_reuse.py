@@ -298,7 +298,7 @@ def test_a_damaged_donor_is_skipped_with_a_warning(
     run_id = lake.sweep(spec)
     assert_same_cells(lake.cells(run_id), direct.cells)
     (warning,) = [line for line in lake.lines if line.startswith("warning: ")]
-    assert f"warning: {path} is missing or has changed" in warning
+    assert f"warning: {path}: its bytes have changed" in warning
     assert (lake.copied(run_id).keys() == {"layers"}) is (table != "layers")
     assert ("predictions" in lake.copied(run_id)) is (table == "layers")
 

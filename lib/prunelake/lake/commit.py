@@ -124,8 +124,12 @@ def write_profile(
         written = _frames(PROFILE_TABLES, profile, frames)
         _commit(lake, PROFILE_TABLES, profile_id, written)
         stored = [m for m in read_group(lake, PROFILE_TABLES).select() if m.run_ids]
-        paths = [path for m in stored if (path := m.file(PROFILES.name)) is not None]
-        subjects = parquet.read_columns(paths, PROFILES, PROFILE_SUBJECT)
+        files = [
+            (path, m.files[PROFILES.name])
+            for m in stored
+            if (path := m.file(PROFILES.name)) is not None
+        ]
+        subjects = parquet.read_columns(files, PROFILES, PROFILE_SUBJECT)
         for manifest, subject in zip(stored, subjects, strict=True):
             agrees = subject.row(0) == tuple(profile[column] for column in PROFILE_SUBJECT)
             for other in manifest.run_ids:

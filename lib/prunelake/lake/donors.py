@@ -12,7 +12,6 @@ from prunelake.identity import RunIdentity
 from prunelake.lake.files import parquet
 from prunelake.lake.files.manifests import StoredManifest
 from prunelake.lake.files.paths import SHARDS_FOLDER
-from prunelake.lake.files.verified import content_problem
 from prunelake.lake.partial_runs import ORDER_SHARD, PartialRun
 from prunelake.lake.read import complete_runs, is_sweep, read_run_columns
 from prunelake.lake.storage.location import Location, list_folder
@@ -56,16 +55,11 @@ def _unfinished_donor(partial_run: PartialRun) -> Donor | None:
     if identity is None:
         return None
 
-    @cache
-    def verified_shards() -> list[str]:
-        names = partial_run.finished_shards()
-        for name in names:
-            partial_run.shard_cost(name)
-        return names
+    shards = cache(partial_run.finished_shards)
 
     def read(name: str) -> pl.DataFrame:
         try:
-            return partial_run.read_table(RUN_TABLES[name], verified_shards())
+            return partial_run.read_table(RUN_TABLES[name], shards())
         except CorruptFile:
             if partial_run.finished_shards():
                 raise
@@ -101,11 +95,7 @@ def _reader(manifest: StoredManifest) -> Callable[[str], pl.DataFrame]:
     @cache
     def read(name: str) -> pl.DataFrame:
         table, path = RUN_TABLES[name], manifest.file(name)
-        if path is None:
-            return table.frame([])
-        if content_problem(path, manifest.files[name].sha256):
-            raise CorruptFile(f"{path} is missing or has changed")
-        return parquet.read(path, table)
+        return table.frame([]) if path is None else parquet.read(path, table)
 
     return read
 

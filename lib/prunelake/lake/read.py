@@ -203,20 +203,20 @@ def read_run_columns(lake: Location, columns: Sequence[str]) -> pl.DataFrame:
     """
     with verified_files(lake) as verified:
         sources = [
-            (path, manifest)
+            (manifest, (path, manifest.files[RUNS.name]))
             for manifest in complete_runs(lake)
             if manifest.run_ids
             and (path := manifest.file(RUNS.name)) is not None
             and not verified.problem(path, manifest.files[RUNS.name].sha256)
         ]
-    paths = [path for path, _ in sources]
-    rows = parquet.read_columns(paths, RUNS, list(dict.fromkeys(["run_id", *columns])))
+    files = [file for _, file in sources]
+    rows = parquet.read_columns(files, RUNS, list(dict.fromkeys(["run_id", *columns])))
     return pl.concat(
         [
             RUNS.frame([]).select(columns),
             *(
                 frame.filter(pl.col("run_id").is_in(manifest.run_ids)).select(columns)
-                for frame, (_, manifest) in zip(rows, sources, strict=True)
+                for frame, (manifest, _) in zip(rows, sources, strict=True)
             ),
         ]
     )

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from itertools import accumulate
 
 import polars as pl
 
@@ -9,8 +10,8 @@ from prunelake.errors import CorruptFile, one_line
 from prunelake.lake.files.manifests import ListedFile, list_file
 from prunelake.lake.files.paths import ManifestName, data_file
 from prunelake.lake.files.row_checks import schema_problem
-from prunelake.lake.files.verified import check_object
-from prunelake.lake.storage.location import Location, create, local_path, prefetch_all, put
+from prunelake.lake.files.verified import read_verified
+from prunelake.lake.storage.location import Location, create, prefetch_all, put
 from prunelake.schema.table import Table
 
 ROW_GROUP_ROWS = 65_536
@@ -42,15 +43,10 @@ def read(path: Location, table: Table) -> pl.DataFrame:
     """The rows of one file.
 
     Raises:
-        CorruptFile: the file cannot be opened or has another schema, or an object has changed.
+        CorruptFile: the file has changed, cannot be opened, or has another schema.
     """
     try:
-        if local := local_path(path):
-            frame = pl.read_parquet(local, glob=False)
-        else:
-            content = path.read_bytes()
-            check_object(path, content)
-            frame = pl.read_parquet(content)
+        frame = pl.read_parquet(read_verified(path))
     except READ_ERRORS as error:
         raise CorruptFile(
             f"{path} does not open as Parquet ({one_line(error)}); `prunelake doctor` lists every "
@@ -63,25 +59,20 @@ def read(path: Location, table: Table) -> pl.DataFrame:
 
 
 def read_columns(
-    paths: Sequence[Location], table: Table, columns: Sequence[str]
+    files: Sequence[tuple[Location, ListedFile]], table: Table, columns: Sequence[str]
 ) -> list[pl.DataFrame]:
-    """Some columns of many files of one table, read at once: one frame per path.
+    """Some columns of many files of one table, read at once: one frame per file.
 
     Raises:
         CorruptFile: as `read`.
     """
-    if not paths:
+    if not files:
         return []
-    local = [each for path in paths if (each := local_path(path)) is not None]
-    if len(local) < len(paths):
-        return [read(path, table).select(columns) for path in prefetch_all(paths)]
+    paths = prefetch_all([path for path, _ in files])
     try:
-        rows = (
-            pl.scan_parquet(local, glob=False, include_file_paths="path")
-            .select("path", *columns)
-            .collect()
-        )
+        contents = [read_verified(path) for path in paths]
+        rows = pl.scan_parquet(contents).select(columns).collect()
     except READ_ERRORS:
         return [read(path, table).select(columns) for path in paths]  # its error names the file
-    by_path = rows.partition_by("path", as_dict=True, include_key=False)
-    return [by_path.get((str(path),), rows.clear().drop("path")) for path in paths]
+    ends = accumulate(listed.rows for _, listed in files)
+    return [rows[end - listed.rows : end] for end, (_, listed) in zip(ends, files, strict=True)]

@@ -90,17 +90,17 @@ def content_problem(path: Location, sha256: str) -> str | None:
     return None if digest == sha256 else CHECKSUM_DIFFERS
 
 
-def check_object(path: Location, content: bytes | None) -> None:
-    """Raise unless the content of an object, None if it is missing, has the hash in its name.
+def read_verified(path: Location) -> bytes:
+    """The content of a data file, which has the hash in its name.
 
     Raises:
-        CorruptFile: the object is missing or has changed; the process remembers this.
+        CorruptFile: the file has changed; the process remembers this of an object.
+        FileNotFoundError: no such file.
     """
-    name = parse_data_file(path)
-    if content is None:
-        raise _damaged(path, "missing")
+    content, name = path.read_bytes(), parse_data_file(path)
     if name and not hex_digest(content).startswith(name[1]):
         raise _damaged(path, CHECKSUM_DIFFERS)
+    return content
 
 
 class BlockChecks:
@@ -117,7 +117,7 @@ class BlockChecks:
         """Raise unless a block of an object of `size` bytes is as it was written.
 
         Raises:
-            CorruptFile: as `check_object`.
+            CorruptFile: the object is missing or has changed; the process remembers this.
         """
         listed = self._listed[path]
         if content is None:
