@@ -9,7 +9,8 @@ from pathlib import Path
 from prunelake.errors import LakeError, NoSnapshot
 from prunelake.identity import content_hash
 from prunelake.lake.files.paths import SNAPSHOT_FILE
-from prunelake.lake.storage.location import Location, download, local_path, version_of
+from prunelake.lake.storage.location import Location, download, local_path
+from prunelake.lake.storage.reading import version_of
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake.files.paths import ATTEMPTS_FOLDER
-from prunelake.lake.storage.location import Location, list_folder, prefetch_all, written_at
+from prunelake.lake.storage.location import Location, list_folder, written_at
+from prunelake.lake.storage.reading import prefetch_all
 from prunelake.lake.storage.swap import swap
 from prunelake.spec import FrozenValue
 

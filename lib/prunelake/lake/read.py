@@ -20,7 +20,8 @@ from prunelake.lake.files.manifests import (
     readable_run_ids,
 )
 from prunelake.lake.files.verified import VerifiedFiles, verified_files
-from prunelake.lake.storage.location import Location, prefetch_all
+from prunelake.lake.storage.location import Location
+from prunelake.lake.storage.reading import prefetch_all
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.profile_tables import PROFILE_TABLES
 from prunelake.schema.run_tables import RUN_TABLES, RUNS

@@ -19,7 +19,8 @@ from prunelake.lake.sql.bound_query import Connection, attach, sql_literal
 from prunelake.lake.sql.relations import damaged_files_sql, rows_sql
 from prunelake.lake.sql.view_files import view_statements, views_hash
 from prunelake.lake.sql.view_template import copy_views
-from prunelake.lake.storage.location import Location, copy_file, is_local, resolved
+from prunelake.lake.storage.location import Location, copy_file
+from prunelake.lake.storage.reading import let_duckdb_read
 from prunelake.schema.profile_tables import PROFILE_TABLES
 from prunelake.schema.table import FORMAT_VERSION, Table
 from prunelake.schema.tables import TABLE_GROUPS
@@ -137,10 +138,7 @@ def _open(path: Path, lake: Location, content: LakeContent) -> Iterator[Connecti
             "storage_compatibility_version": DUCKDB_STORAGE_VERSION,
         },
     ) as snapshot:
-        if not is_local(lake):
-            from prunelake.lake.storage.duckdb_filesystem import ObjectStoreFileSystem
-
-            snapshot.register_filesystem(ObjectStoreFileSystem(BlockChecks(content.listed)))
+        let_duckdb_read(snapshot, lake, BlockChecks(content.listed))
         snapshot.execute("set TimeZone = 'UTC'")
         snapshot.execute("set enable_progress_bar = false")
         yield snapshot
@@ -177,7 +175,7 @@ def _sources(
     """The files with rows of a table, of all or the given runs (or profiles)."""
     chosen = [
         (
-            resolved(path),
+            path.resolve(),
             manifest
             if owner_ids is None
             else replace(manifest, run_ids=manifest.run_ids & owner_ids),

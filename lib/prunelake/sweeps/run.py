@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from prunelake.evaluation.aopc_bounds import max_perturbed_prompt_count
 from prunelake.lake import commit, read
 from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost, PartialRun
-from prunelake.lake.storage.location import resolved
 from prunelake.schema.run_tables import CELL_TABLES, LAYERS
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
@@ -40,7 +39,7 @@ def run_sweep(
     executor = executor or LocalExecutor()
     plan = executor.run(StepCall(steps.prepare, (spec, settings), "prepare"))
     run_id = plan.identity.run_id
-    partial_run = PartialRun(resolved(settings.lake), run_id)
+    partial_run = PartialRun(settings.lake.resolve(), run_id)
     if not read.has_run(settings.lake, run_id) or partial_run.exists():
         commit.check_writable(settings.lake)
         with partial_run.claim(

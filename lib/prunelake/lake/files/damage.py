@@ -21,7 +21,8 @@ from prunelake.lake.files.manifests import (
 )
 from prunelake.lake.files.row_checks import row_problems
 from prunelake.lake.files.verified import content_problem
-from prunelake.lake.storage.location import Location, prefetch
+from prunelake.lake.storage.location import Location
+from prunelake.lake.storage.reading import prefetch
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.profile_tables import PROFILE_TABLES
 from prunelake.schema.run_tables import RUN_TABLES

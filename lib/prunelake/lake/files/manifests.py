@@ -23,8 +23,9 @@ from prunelake.lake.files.paths import (
     is_segment,
     parse_manifest,
 )
-from prunelake.lake.storage.location import Location, list_folder, prefetch_all
+from prunelake.lake.storage.location import Location, list_folder
 from prunelake.lake.storage.objects import BLOCK_BYTES
+from prunelake.lake.storage.reading import prefetch_all
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.table import FORMAT_VERSION, TableGroup
 from prunelake.spec import FrozenValue

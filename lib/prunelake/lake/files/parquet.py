@@ -11,7 +11,8 @@ from prunelake.lake.files.manifests import ListedFile, list_file
 from prunelake.lake.files.paths import ManifestName, data_file
 from prunelake.lake.files.row_checks import schema_problem
 from prunelake.lake.files.verified import read_verified
-from prunelake.lake.storage.location import Location, create, prefetch_all, put
+from prunelake.lake.storage.location import Location, create, put
+from prunelake.lake.storage.reading import prefetch_all
 from prunelake.schema.table import Table
 
 ROW_GROUP_ROWS = 65_536

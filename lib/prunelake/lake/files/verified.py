@@ -5,7 +5,6 @@ A local file is checked again if its size, its time of writing or its inode has 
 whole, or block by block. A process remembers the damaged objects that it has read.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,14 +13,8 @@ from typing import TypeVar
 from prunelake.errors import CorruptFile, PruneLakeError
 from prunelake.lake.files.manifests import ListedFile, hex_digest
 from prunelake.lake.files.paths import parse_data_file
-from prunelake.lake.storage.location import (
-    Location,
-    is_local,
-    local_path,
-    put,
-    relative_name,
-    version_of,
-)
+from prunelake.lake.storage.location import Location, is_local, put, relative_name
+from prunelake.lake.storage.reading import hash_of, version_of
 
 VERIFIED_FILE = ".verified"
 
@@ -38,16 +31,15 @@ class VerifiedFiles:
 
     def __init__(self, lake: Location) -> None:
         self._lake = lake
-        self._versions: dict[str, list[object]] = {}
+        self._versions: dict[str, list[object]] | None = None
         self._has_news = False
-        if is_local(lake):
-            with suppress(OSError, ValueError):
-                self._versions = dict(json.loads((lake / VERIFIED_FILE).read_bytes()))
 
     def problem(self, path: Location, sha256: str) -> str | None:
         """The damage of a file, None if there is none; for an object, the damage found so far."""
-        if not is_local(path):
+        if not is_local(path):  # an object is checked when it is read, because this costs requests
             return _damaged_objects.get(path)
+        if self._versions is None:
+            self._versions = self._load()
         version = version_of(path)
         if version is None:
             return "missing"
@@ -59,6 +51,12 @@ class VerifiedFiles:
             self._versions[name] = [*version]
             self._has_news = True
         return problem
+
+    def _load(self) -> dict[str, list[object]]:
+        try:
+            return dict(json.loads((self._lake / VERIFIED_FILE).read_bytes()))
+        except (OSError, ValueError):
+            return {}
 
     def save(self) -> None:
         """Remember the checked files for other processes; a lake may be read-only."""
@@ -78,16 +76,11 @@ def verified_files(lake: Location) -> Iterator[VerifiedFiles]:
 def content_problem(path: Location, sha256: str) -> str | None:
     """Compare all bytes of a file with its hash; None if they agree."""
     try:
-        if local := local_path(path):
-            with local.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        else:
-            digest = hex_digest(path.read_bytes())
+        return None if hash_of(path) == sha256 else CHECKSUM_DIFFERS
     except FileNotFoundError:
         return "missing"
     except OSError as error:
         return f"it cannot be read ({error})"
-    return None if digest == sha256 else CHECKSUM_DIFFERS
 
 
 def read_verified(path: Location) -> bytes:

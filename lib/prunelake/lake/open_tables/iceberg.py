@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prunelake.errors import LakeError, one_line
 from prunelake.lake.open_tables.table_files import TableFiles
-from prunelake.lake.storage.location import local_path
+from prunelake.lake.storage.location import Location
 from prunelake.schema.table import Table
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ CATALOG_FILE = "catalog.sqlite"
 NAMESPACE = "lake"
 
 
-def is_registered(lake: Path) -> bool:
+def is_registered(lake: Location) -> bool:
     """Whether the lake has an Iceberg catalogue."""
     return (lake / ICEBERG_FOLDER / CATALOG_FILE).is_file()
 
@@ -43,7 +43,7 @@ def register(lake: Path, table: Table, files: TableFiles) -> None:
                 schema = table.frame([]).to_arrow().schema
                 iceberg = catalog.create_table(name, schema)
             listed = {task.file.file_path: task.file for task in iceberg.scan().plan_files()}
-            wanted = {_url(path) for file in files if (path := local_path(file))}
+            wanted = {_url(path) for path in files}
             added, removed = sorted(wanted - set(listed)), sorted(set(listed) - wanted)
             if not added and not removed:
                 return
@@ -73,6 +73,6 @@ def _catalog(lake: Path) -> "SqlCatalog":
     return SqlCatalog(NAMESPACE, uri=f"sqlite:///{folder / CATALOG_FILE}", warehouse=_url(folder))
 
 
-def _url(path: Path) -> str:
+def _url(path: Location) -> str:
     # pyiceberg takes the rest of a URL as a path, without decoding it.
     return f"file://{path.resolve()}"

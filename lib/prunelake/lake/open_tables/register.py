@@ -50,5 +50,5 @@ def refresh_tables(lake: Location) -> None:
     """
     if delta.is_registered(lake, RUNS):
         register_tables(lake, "delta")
-    if (folder := local_path(lake)) and iceberg.is_registered(folder):
+    if iceberg.is_registered(lake):
         register_tables(lake, "iceberg")

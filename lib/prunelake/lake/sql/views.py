@@ -13,7 +13,8 @@ from prunelake.lake.read import read_content, require_runs
 from prunelake.lake.sql.bound_query import BoundQuery, Connection, sql_literal
 from prunelake.lake.sql.relations import damaged_files_sql, relation_sql
 from prunelake.lake.sql.view_template import copy_views
-from prunelake.lake.storage.location import Location, is_local, resolved
+from prunelake.lake.storage.location import Location
+from prunelake.lake.storage.reading import let_duckdb_read
 from prunelake.schema.tables import ALL_TABLES
 
 
@@ -35,15 +36,12 @@ def connect(lake: Location, run_ids: Collection[str] | None = None) -> Connectio
     require_runs(lake, content, run_ids)
     connection = duckdb.connect(config={"python_enable_replacements": "false"})
     try:
-        if not is_local(lake):
-            from prunelake.lake.storage.duckdb_filesystem import ObjectStoreFileSystem
-
-            connection.register_filesystem(ObjectStoreFileSystem(BlockChecks(content.listed)))
+        let_duckdb_read(connection, lake, BlockChecks(content.listed))
         connection.execute("set TimeZone = 'UTC'")
         copy_views(connection)
         readable: list[Location] = []
         for table in ALL_TABLES.values():
-            sources = [(resolved(path), manifest) for path, manifest in content.files(table)]
+            sources = [(path.resolve(), manifest) for path, manifest in content.files(table)]
             if sources:  # without files, the copied view of an empty table stays
                 connection.execute(relation_sql(table, sources))
             readable += [path for path, _ in sources]

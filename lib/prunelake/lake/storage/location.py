@@ -1,30 +1,20 @@
 """The storage of a lake: a local folder, or a prefix in an object store.
 
-The functions of this module work for both, and only this module tells them apart. A local file is
-written under a temporary name, synced to the disk, and linked or renamed; an object is put whole.
+The functions of this module and of `reading` work for both. A local file is written under a
+temporary name, synced to the disk, and linked or renamed; an object is put whole.
 """
 
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from prunelake.errors import LakeError
-from prunelake.lake.storage.objects import (
-    MAX_CONCURRENT_REQUESTS,
-    SCHEMES,
-    ObjectPath,
-    PreconditionFailed,
-    Tag,
-    parse_object_path,
-)
+from prunelake.lake.storage.objects import SCHEMES, ObjectPath, parse_object_path
 
 Location = Path | ObjectPath
 """A file or folder: local, or in an object store."""
@@ -62,11 +52,6 @@ def is_local(path: Location) -> bool:
 def local_path(path: Location) -> Path | None:
     """The path, if it lies in the local file system."""
     return path if isinstance(path, Path) else None
-
-
-def resolved(path: Location) -> Location:
-    """The same path, absolute and without links."""
-    return path.resolve() if isinstance(path, Path) else path
 
 
 def list_folder(folder: Location, pattern: str = "*") -> list[Location]:
@@ -121,50 +106,6 @@ def _write_temporary(path: Path, content: bytes) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
-
-
-def prefetch(path: Location) -> Location:
-    """The same path; an object path gets its current content, so that it is fetched only once."""
-    return path.prefetch() if isinstance(path, ObjectPath) else path
-
-
-def prefetch_all(paths: Sequence[Location]) -> list[Location]:
-    """The same paths, as `prefetch`; many objects are fetched at once.
-
-    An object that was just listed is not fetched again while its tag is the same.
-    """
-    if not any(isinstance(path, ObjectPath) for path in paths):
-        return [*paths]
-    with ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS) as pool:
-        return list(pool.map(_prefetch_version, paths))
-
-
-def _prefetch_version(path: Location) -> Location:
-    if isinstance(path, Path) or path.content is not None:
-        return path
-    if path.tag is not None:
-        with suppress(PreconditionFailed, FileNotFoundError):
-            return replace(path, content=_read_version(path, path.tag))
-    return path.prefetch()
-
-
-@lru_cache(maxsize=16_384)
-def _read_version(path: ObjectPath, tag: Tag) -> bytes:
-    return path.read_with_tag(tag=tag)[0]
-
-
-def version_of(path: Location) -> tuple[object, ...] | None:
-    """A value that changes with the content of a file; None if it does not exist.
-
-    For a local file: size, time of the last write (ns) and inode; for an object: its tag.
-    """
-    try:
-        if isinstance(path, ObjectPath):
-            return path.tag or path.metadata()[0]
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def delete(path: Location) -> None:

@@ -93,6 +93,10 @@ class ObjectPath:
         """The path with another name in the same folder."""
         return self.parent / name
 
+    def resolve(self) -> "ObjectPath":
+        """The same path: it is absolute and has no links."""
+        return self
+
     def glob(self, pattern: str) -> Iterator["ObjectPath"]:
         """The objects and folders directly in this folder whose names match."""
         found = self.request("list")
