@@ -40,7 +40,7 @@ TextRowsOption = Annotated[
     int | None,
     typer.Option(
         "--text-rows",
-        help="Measure the perplexity of the first n prompts, and continue each at every level.",
+        help="Measure the perplexity of the first n prompts; continue each prompt at every level.",
     ),
 ]
 TextTokensOption = Annotated[
@@ -76,7 +76,7 @@ OrderStrategyOption = Annotated[
 ]
 OrderDtypeOption = Annotated[
     str | None,
-    typer.Option("--dtype", help="Number format [as the lake's runs, else float32]."),
+    typer.Option("--dtype", help="Number format [the format of the lake's runs, or float32]."),
 ]
 OrderRunOption = Annotated[
     str | None,

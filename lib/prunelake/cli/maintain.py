@@ -107,8 +107,8 @@ def publish(
 ) -> None:
     """Write the lake as one DuckDB file, prunelake.duckdb.
 
-    It opens without PruneLake. With --format, Spark, polars and other engines read the same data
-    files as Delta or Iceberg tables; later runs are added to these tables.
+    The file opens without PruneLake. With --format, Spark, polars and other engines read the same
+    data files as Delta or Iceberg tables; later runs are added to these tables.
     """
     from prunelake.analysis.analyse import analyse as analyse_run
     from prunelake.lake import publish as snapshot
@@ -147,7 +147,7 @@ def analyse(lake: LakeOption = None) -> None:
 def compact(lake: LakeOption = None) -> None:
     """Merge the files of many runs; no result changes.
 
-    Readers open fewer files at once. `prunelake gc` deletes the replaced files later.
+    Readers then open fewer files. `prunelake gc` deletes the replaced files later.
     """
     from prunelake.lake.maintenance.compact import compact as compact_lake
     from prunelake.lake.open_tables.register import refresh_tables

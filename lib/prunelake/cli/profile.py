@@ -42,7 +42,7 @@ def profile(
     strategy: OrderStrategyOption = "cosine",
     levels: Annotated[
         str | None,
-        typer.Option(help="0,4,8; default: the levels of the lake's runs, else up to half."),
+        typer.Option(help="0,4,8; default: the levels of the lake's runs, or up to half."),
     ] = None,
     dtype: OrderDtypeOption = None,
     run: OrderRunOption = None,
