@@ -14,7 +14,7 @@ def compare(spec: ComparisonSpec, settings: Settings | None = None) -> str:
     This is `prunelake.comparison.run.run_comparison`. The sweep of each model is a run of the flow
     `sweep`, with its tasks, retries and artifacts.
     """
-    with quick_imports():  # of torch
+    with quick_imports():  # loads torch
         from prunelake.comparison.run import run_comparison
 
     settings = settings or Settings()

@@ -27,6 +27,6 @@ def cost(wanted: ProfileRequest, settings: Settings | None = None) -> str:
         create_table_artifact(
             table=rows, key="costs", description=f"Profile {profile_id}: {wanted.model}"
         )
-    except Exception as error:  # of the server or the network: the profile is written
+    except Exception as error:  # from the server or the network; the profile is written
         logger.warning("profile %s is written, but not shown: %s", profile_id, one_line(error))
     return profile_id

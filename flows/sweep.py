@@ -18,7 +18,7 @@ def sweep(spec: SweepSpec, settings: Settings | None = None) -> str:
 
     settings = settings or Settings()
     executor = sweep_executor(settings)
-    with quick_imports():  # of torch; a wrong spec is refused before
+    with quick_imports():  # loads torch, after wrong specs are refused
         from prunelake.sweeps.run import run_sweep
 
     return run_sweep(spec, settings, executor)

@@ -35,7 +35,7 @@ def sweeps(
 
     settings = settings or Settings()
     executors = [sweep_executor(settings) for _ in specs]
-    with quick_imports():  # of torch; a wrong spec is refused before
+    with quick_imports():  # loads torch, after wrong specs are refused
         from prunelake.sweeps.run import run_sweep
 
     run_ids: list[str] = []

@@ -61,7 +61,7 @@ def announce_verdicts(settings: Settings, run: Mapping[str, Any]) -> str:
                 description=f"{title}: charts, once the lake is published",
             )
         emit_hidden_degradations(run, hidden)
-    except Exception as error:  # of the lake, DuckDB or the server: the run itself is written
+    except Exception as error:  # from the lake, DuckDB or the server; the run is written
         get_run_logger().warning(
             "run %s is written, but its verdicts are not shown: %s", run_id, one_line(error)
         )

@@ -17,7 +17,7 @@ LABEL_OFFSETS = ((0, 11), (0, -11), (11, 0), (-11, 0), (9, 9), (-9, 9), (9, -9),
 LABEL_SPACING_PX = 17, 12  # px between two labels, to the right and up
 LINE_CLEARANCE_PX = 8  # px from the middle of a label to a point
 PADDING = 0.06  # share of the span, on both sides
-SMALLEST_SPAN = 0.1  # of an axis; otherwise noise in the third decimal would look like a path
+SMALLEST_SPAN = 0.1  # on an axis; otherwise noise in the third decimal would look like a path
 
 ORIGIN = "axes need not start at 0"
 

@@ -75,7 +75,7 @@ def _card(connection: Connection, selection: Selection, row: Row, method: str) -
     found = examples.example(run_id, example_id, selection.level).rows(connection)
     (known,) = found.iter_rows(named=True)
     options = known["options"]
-    # The tokens are those of level 0.
+    # The tokens of level 0.
     foreign = {} if known["shares_tokens"] else {"pruned": f"{FOREIGN_TOKENS_NOTE}."}
     tokens = examples.token_scores(run_id, example_id, selection.level, method).rows(connection)
     before, after = "Unpruned", f"Level {selection.level}"

@@ -114,7 +114,7 @@ def chart_endpoint(format: ChartFormat) -> Callable[..., Coroutine[Any, Any, Res
     return chart
 
 
-# An operation has one format, so that generated clients know what they get.
+# An operation has one format, so that generated clients know the type of its answer.
 for chart_format in ChartFormat:
     router.add_api_route(
         f"/charts/{{name}}.{chart_format}",

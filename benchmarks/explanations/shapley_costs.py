@@ -33,7 +33,7 @@ from prunelake.evaluation.predictions import predict
 from prunelake.inference.nested import NestedModel
 from prunelake.spec import Explanation, Rows
 
-LONG_PROMPTS = Rows(numbers=(0, 5))  # of everyday_knowledge
+LONG_PROMPTS = Rows(numbers=(0, 5))  # rows of everyday_knowledge
 COST_PROMPTS = {"everyday_knowledge": Rows(numbers=(0, 5)), "arc_easy": Rows(numbers=(0, 7))}
 COST_LEVELS = tuple(range(16))
 COST_METHODS: list[tuple[str, Samples]] = [

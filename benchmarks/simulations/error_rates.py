@@ -35,7 +35,7 @@ Row = dict[str, Any]
 
 REPLICATES = 500  # fewer than an analysis draws: its errors are a little smaller
 EXPLAINED = 100
-SPREAD, NOISE = 1.5, 0.15  # of latent scores, and of the noise of a level
+SPREAD, NOISE = 1.5, 0.15  # the spread of latent scores, and of a level's noise
 BETWEEN_EXAMPLES_SD, BETWEEN_LEVELS_SD = (
     0.2,
     0.1,

@@ -45,7 +45,7 @@ def _distributions(wanted: Iterable[Requirement]) -> set[str]:
         seen.add(key)
         try:
             lines = requires(name) or []
-        except PackageNotFoundError:  # of another platform
+        except PackageNotFoundError:  # for another platform
             continue
         found.add(key[0])
         for requirement in map(Requirement, lines):

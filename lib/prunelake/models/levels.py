@@ -93,7 +93,7 @@ def _layer_count(reference: str, unit: Unit) -> int | None:
     if reference.endswith(".gguf") and not reference.startswith("hub:"):
         return _gguf_layer_count(Path(reference).expanduser())
     config = saved_config(reference)
-    config = config.get("text_config") or config  # of a multimodal model
+    config = config.get("text_config") or config  # multimodal models nest it
     names = EXPERT_COUNT_NAMES if unit == "expert" else LAYER_COUNT_NAMES
     counts = [config[name] for name in names if isinstance(config.get(name), int)]
     return counts[0] if counts else None

@@ -18,7 +18,7 @@ MATMUL_PRECISION_ATTRIBUTE = "prunelake_matmul_precision"
 USES_CUDNN_ATTENTION = False
 """Whether GPUs may take the attention of cuDNN."""
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 MALLOC_THRESHOLD_BYTES = 2**30
 
 

@@ -30,9 +30,9 @@ ANALYSES = Table(
         "run_id": pl.String(),
         "analysis_version": pl.Int32(),
         "analysed_at": pl.Datetime("us", "UTC"),
-        "replicates": pl.Int32(),  # of the bootstrap
+        "replicates": pl.Int32(),  # the number of resamples
         "seed": pl.Int32(),
-        "margin": pl.Float64(),  # of accuracy: a change within it is stable
+        "margin": pl.Float64(),  # accuracy is stable if its change lies within
     },
 )
 METRICS = Table(
@@ -59,7 +59,7 @@ METRICS = Table(
         "equivalence_low": pl.Float64(),  # 90 %: within a margin, both one-sided 5 % tests pass
         "equivalence_high": pl.Float64(),
         "p_value": pl.Float64(),  # two-sided, of no difference from level 0; null for flip_rate
-        "look_count": pl.Int32(),  # of a sequential run: intervals and p-value allow for the looks
+        "look_count": pl.Int32(),  # looks of a sequential run; intervals and p-value allow for them
         "look_factor": pl.Float64(),  # the largest ratio of p_value to the p-value of a single test
         "note": pl.String(),  # why a value is null
     },

@@ -29,7 +29,7 @@ PROFILES = Table(
         "device": pl.String(),  # as torch names it: cpu, cuda:1
         "device_name": pl.String(),  # for a CPU, with its number of threads
         "threads": pl.Int32(),
-        "load_average": pl.Float64(),  # of the machine, over the minute before
+        "load_average": pl.Float64(),  # the machine's load in the minute before
         "torch_version": pl.String(),
         "code_version": pl.String(),
         "batch": pl.Int32(),  # sequences that run at once

@@ -172,7 +172,7 @@ LEVELS = Table(
         "model": pl.String(),
         "revision": pl.String(),
         "dtype": pl.String(),
-        "strategy": pl.String(),  # of the removed parts; '' if nothing is removed
+        "strategy": pl.String(),  # the order of the removal; '' if nothing is removed
         "removed_layers": pl.List(pl.Int32()),
         "weight_bytes": pl.Int64(),  # in this number format; null if unknown
         "shares_tokens": pl.Boolean(),  # whether all prompts have the tokens that level 0 has

@@ -52,7 +52,7 @@ def download_dataset_file(repo: str, filename: str, revision: str | None, file: 
 
     try:
         return Path(hf_hub_download(repo, filename, repo_type="dataset", revision=revision))
-    # The hub's client raises many unrelated types: its own and those of HTTP, files and values.
+    # The hub's client raises many unrelated types: its own, and errors of HTTP, files and values.
     except Exception as error:
         raise DatasetNotFound(
             f"{filename} of dataset {repo} cannot be fetched from the hub ({one_line(error)}); "

@@ -28,11 +28,11 @@ MACHINE_ERROR_NUMBERS = {
 """Of the disk, of memory and of a network file system."""
 
 MACHINE_ERROR_NAMES = {
-    "ConnectionError",  # of requests and botocore
-    "Timeout",  # of requests
-    "TransportError",  # of httpx
-    "LocalEntryNotFoundError",  # of the hub's client, when the hub does not answer
-    "OutOfMemoryError",  # of torch
+    "ConnectionError",  # requests and botocore
+    "Timeout",  # requests
+    "TransportError",  # httpx
+    "LocalEntryNotFoundError",  # the hub's client, when the hub does not answer
+    "OutOfMemoryError",  # torch
 }
 """Errors of packages that this package does not load, by the names of their classes."""
 

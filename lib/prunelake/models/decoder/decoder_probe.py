@@ -116,7 +116,7 @@ def _probe(model: PreTrainedModel) -> DecoderProbe:
     blocks = decoder_blocks(model)
     recorder = _Recorder()
     rows, tokens = PROBE_SHAPE
-    # The first ids of a vocabulary are seldom those of images, which text does not have.
+    # The first ids of a vocabulary seldom mean images, which a text does not have.
     vocabulary: int = text_config(model).vocab_size
     count = OTHER_ROW_COUNT * tokens
     ids = (torch.arange(3, 3 + count, device=model.device) % vocabulary).view(-1, tokens)

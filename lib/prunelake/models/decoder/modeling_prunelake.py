@@ -115,7 +115,7 @@ def extend_cache(
             cache.layers.append(cache.layer_class_to_replicate())
     cache_layer: Any = cache.layers[layer]  # its class depends on the version of transformers
     if isinstance(cache_layer, getattr(cache_utils, "DummyLayer", ())):
-        return  # of a layer that reads the keys of another one
+        return  # this layer reads the keys of another layer
     rows, tokens, _ = hidden_states.shape
     # A static layer of transformers 4 counts the keys that are not zero. A layer that also holds a
     # recurrent state counts the tokens of its keys. So they get keys of the least width.

@@ -45,7 +45,7 @@ def read_config_file(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     if isinstance(config, dict) and isinstance(config.get("config"), dict):
-        config = config["config"]  # of a compact checkpoint
+        config = config["config"]  # a compact checkpoint nests it
     return config if isinstance(config, dict) else {}
 
 

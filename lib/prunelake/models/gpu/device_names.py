@@ -40,7 +40,7 @@ def check_device_name(device: str) -> None:
 
 def gpu_count() -> int | None:
     """The number of NVIDIA GPUs that Linux shows; None if it does not show them."""
-    # GPUs of AMD, those of Windows below WSL, and those of NVIDIA's boards
+    # AMD's GPUs, Windows' GPUs below WSL, and the GPUs of NVIDIA's boards
     other = [Path(name) for name in ("/dev/kfd", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu")]
     if sys.platform != "linux" or any(path.exists() for path in other):
         return None
