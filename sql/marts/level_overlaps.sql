@@ -2,6 +2,9 @@ create view level_overlaps as
 with seeds_averaged as (
     select
         run_id,
+        model,
+        strategy,
+        task,
         method,
         level,
         other_level,
@@ -12,12 +15,15 @@ with seeds_averaged as (
         avg(spearman) as spearman
     from attribution_pairs
     where seed = other_seed
-    group by run_id, method, level, other_level, example_id
+    group by run_id, model, strategy, task, method, level, other_level, example_id
 ),
 
 examples_averaged as (
     select
         run_id,
+        model,
+        strategy,
+        task,
         method,
         level,
         other_level,
@@ -27,11 +33,14 @@ examples_averaged as (
         avg(spearman) as spearman,
         count(*) as n
     from seeds_averaged
-    group by run_id, method, level, other_level
+    group by run_id, model, strategy, task, method, level, other_level
 )
 
 select
     run_id,
+    model,
+    strategy,
+    task,
     method,
     unnest(if(level = other_level, [level], [level, other_level])) as level,
     unnest(if(level = other_level, [level], [other_level, level])) as other_level,

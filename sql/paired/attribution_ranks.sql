@@ -2,6 +2,9 @@ create view attribution_ranks as
 with usable as (
     select
         run_id,
+        model,
+        strategy,
+        task,
         level,
         example_id,
         method,
@@ -60,6 +63,9 @@ ordered as (
 
 select
     run_id,
+    model,
+    strategy,
+    task,
     level,
     example_id,
     method,
@@ -82,4 +88,4 @@ comment on view attribution_ranks is
 compared with others (see attribution_pairs). centred_ranks: for each token, twice its average rank
 (1 is the highest score) less the mean over all tokens; squared_norm: the sum of their squares.
 top_k: one character for each token, 1 for the k tokens with the highest scores, else 0.
-attribution_pairs compares these columns, and a published snapshot stores them.';
+compared_ranks compares these.';

@@ -1,6 +1,9 @@
 create view example_agreement as
 select
     run_id,
+    model,
+    strategy,
+    task,
     level,
     example_id,
     method,
@@ -15,7 +18,7 @@ select
     avg(spearman) filter (where other_level = level and other_seed != seed) as seed_spearman
 from attribution_pairs
 where other_level = 0 or other_level = level
-group by run_id, level, example_id, method;
+group by run_id, model, strategy, task, level, example_id, method;
 
 comment on view example_agreement is
 'run x level x example x method. Means over seeds of attribution_pairs: with level 0 under the

@@ -1,6 +1,9 @@
 create view paired_attributions as
 select
     run_id,
+    model,
+    strategy,
+    task,
     level,
     example_id,
     method,

@@ -102,7 +102,7 @@ def test_rows_of_views_by_run_are_kept(tmp_path: Path) -> None:
             snapshot.execute(f"update stored.{view} set method = 'as before'")
     retire(tmp_path, "one")
     kept = {identity_of(name)[1] for name in ("two", "three")}
-    kept_views = "attribution_ranks", "example_agreement", "metrics", "deltas", "headline_keys"
+    kept_views = "compared_ranks", "example_agreement", "metrics", "deltas", "headline_keys"
     rows = rows_of(publish(tmp_path, analyse), *kept_views)
     for view in kept_views:
         assert set(rows[view].select("run_id", "method").iter_rows()) == {

@@ -78,8 +78,8 @@ def analysis_of_run(
     with connect(lake, [run_id]) as connection:
         reported = select(connection, "from lake.reported")
         reported = reported.with_columns(pl.col(METRIC_KEY).fill_null(""))  # as the files have it
-        # The metrics and the matrix of levels compare the same ranks.
-        keep_rows(connection, "attribution_ranks")
+        # The metrics and the matrix of levels read the same pairs of attributions.
+        keep_rows(connection, "compared_ranks")
         if reported.is_empty():
             scores = load_example_scores(connection)
             options = load_option_scores(connection, scores)
@@ -94,7 +94,9 @@ def analysis_of_run(
         else:
             metrics, correlations = analyse_published(reported)
             recalibrated = {"metrics": []}  # fitting a calibrator needs examples
-        overlaps = select(connection, "select * from level_overlaps order by all").to_dicts()
+        overlaps = select(
+            connection, "select * exclude (model, strategy, task) from level_overlaps order by all"
+        ).to_dicts()
         levels = select(connection, "select level, kind, shares_tokens from levels")
     if "candidate" in levels["kind"]:
         correlations = [_without_correlation(row) for row in correlations]

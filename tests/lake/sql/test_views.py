@@ -32,6 +32,7 @@ VIEWS = {
     "texts",
     "calibration",
     "calibrators",
+    "compared_ranks",
     "copied_cells",
     "correlations",
     "costs",
@@ -134,12 +135,12 @@ def test_lake_relations_have_the_columns_of_their_table(lake: Path, name: str) -
 def test_kept_rows_are_read_from_no_file_again(lake: Path) -> None:
     with views.connect(lake) as connection:
         expected = views.select(connection, "from attribution_pairs order by all")
-        views.keep_rows(connection, "attribution_ranks")
+        views.keep_rows(connection, "compared_ranks")
         actual = views.select(connection, "from attribution_pairs order by all")
         plan = str(connection.sql("explain from attribution_pairs").fetchall())
     assert actual.equals(expected)
     assert not actual.is_empty()
-    assert "kept_attribution_ranks" in plan
+    assert "kept_compared_ranks" in plan
     assert "READ_PARQUET" not in plan
 
 
