@@ -7,19 +7,18 @@ the same layers on every machine. No view shows unfinished runs. The folder of a
 the run is in the lake.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import polars as pl
+from pydantic import ValidationError
 
 from prunelake.errors import CorruptFile, one_line
-from prunelake.identity import content_hash
-from prunelake.lake.files import parquet
+from prunelake.frozen_value import FrozenValue
+from prunelake.lake.files import hashed_json, parquet
 from prunelake.lake.files.entries import write_files
-from prunelake.lake.files.manifests import ListedFile
+from prunelake.lake.files.listed_file import ListedFile
 from prunelake.lake.files.paths import SHARDS_FOLDER, ManifestName, data_file
 from prunelake.lake.files.verified import content_problem
 from prunelake.lake.files.write_errors import write_errors
@@ -52,6 +51,14 @@ class ComputeCost:
     duration_s: float
     device: str
     copied: tuple[CopiedCells, ...] = ()
+
+
+class ShardManifest(FrozenValue):
+    """The content of the manifest of a shard; that of the removal order has the run's identity."""
+
+    cost: ComputeCost
+    identity: str | None
+    files: Mapping[str, ListedFile]
 
 
 @dataclass(frozen=True)
@@ -91,12 +98,11 @@ class PartialRun:
         shard = self._shard(name)
         if shard is None:
             return None
-        for table, file in _files(shard):
+        for table, file in shard.files.items():
             path = self._data_file(name, table, file)
             if content_problem(path, file.sha256):
                 raise CorruptFile(f"{path} is missing or has changed")
-        copied = tuple(CopiedCells(**cells) for cells in shard["copied"])
-        return ComputeCost(shard["forward_tokens"], shard["duration_s"], shard["device"], copied)
+        return shard.cost
 
     def write_shard(
         self,
@@ -122,24 +128,17 @@ class PartialRun:
                     if not rows.is_empty()
                 ],
             )
-            listed = {table: file.model_dump() for table, file in files.items()}
-            shard = {**asdict(cost), "identity": identity, "files": listed}
-            content = json.loads(json.dumps(shard))
-            content["sha256"] = content_hash(content)
-            put(self._manifest(name), json.dumps(content, indent=1).encode())
+            shard = ShardManifest(cost=cost, identity=identity, files=files)
+            put(self._manifest(name), hashed_json.encode(shard))
 
     def identity(self) -> str | None:
         """The JSON of the run's identity; None while the removal order is not stored.
 
         Raises:
-            CorruptFile: as `shard_cost`.
+            CorruptFile: a damaged manifest of the removal order.
         """
-        if self.shard_cost(ORDER_SHARD) is None:
-            return None
         shard = self._shard(ORDER_SHARD)
-        assert shard is not None
-        identity: str = shard["identity"]
-        return identity
+        return None if shard is None else shard.identity
 
     def finished_shards(self) -> list[str]:
         """The names of all shards with a manifest, including the removal order."""
@@ -150,16 +149,15 @@ class PartialRun:
         """The rows of one table in finished shards: by level, then in the order of the names.
 
         Raises:
-            CorruptFile: a file that cannot be opened or has another schema.
+            CorruptFile: as `parquet.read`.
         """
         frames = []
         for name in names:
             shard = self._shard(name)
             if shard is None:
                 raise CorruptFile(f"{self._manifest(name)} is missing")
-            for table_name, file in _files(shard):
-                if table_name == table.name:
-                    frames.append(parquet.read(self._data_file(name, table_name, file), table))
+            if file := shard.files.get(table.name):
+                frames.append(parquet.read(self._data_file(name, table.name, file), table))
         rows = pl.concat([table.frame([]), *frames])
         return rows.sort("level", maintain_order=True) if "level" in rows.columns else rows
 
@@ -186,21 +184,12 @@ class PartialRun:
     def _data_file(self, name: str, table: str, file: ListedFile) -> Location:
         return data_file(self.folder, table, ManifestName(name, 1), file.sha256)
 
-    def _shard(self, name: str) -> dict[str, Any] | None:
+    def _shard(self, name: str) -> ShardManifest | None:
         """The manifest of a shard; None while the shard is not finished."""
         path = self._manifest(name)
         try:
-            content: dict[str, Any] = json.loads(path.read_bytes())
-            digest = content.pop("sha256")
+            return ShardManifest.model_validate(hashed_json.decode(path))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (CorruptFile, ValidationError) as error:
             raise CorruptFile(f"{path} is not as it was written ({one_line(error)})") from error
-        if digest != content_hash(content):
-            raise CorruptFile(f"{path} has changed since it was written")
-        return content
-
-
-def _files(shard: Mapping[str, Any]) -> Iterator[tuple[str, ListedFile]]:
-    for table, listed in shard["files"].items():
-        yield table, ListedFile.model_validate(listed)

@@ -9,10 +9,10 @@ import polars as pl
 from prunelake.errors import CorruptFile, LakeError
 from prunelake.lake.files import parquet
 from prunelake.lake.files.findings import finding_of
+from prunelake.lake.files.listed_file import ListedFile
 from prunelake.lake.files.manifests import (
     Damage,
     GroupManifests,
-    ListedFile,
     StoredManifest,
     commits_of,
     listed_files,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from prunelake.lake import read
-from prunelake.lake.files import manifests
+from prunelake.lake.files import hashed_json, manifests
 from prunelake.lake.files.paths import is_segment
 from prunelake.lake.maintenance import compact as module
 from prunelake.lake.maintenance.compact import compact
@@ -113,7 +113,7 @@ def unread_files(lake: Path) -> list[Path]:
     return [
         path
         for path in set(table_files(lake)).difference(open_files(lake))
-        if manifests.VOID.encode() != path.read_bytes()
+        if hashed_json.encode(manifests.VOID) != path.read_bytes()
     ]
 
 

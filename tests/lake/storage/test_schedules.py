@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prunelake.errors import LakeError
 from prunelake.lake import read
 from prunelake.lake.commit import write_analysis, write_run
-from prunelake.lake.files import parquet
+from prunelake.lake.files import hashed_json, parquet
 from prunelake.lake.files.findings import FindingKind
 from prunelake.lake.files.manifests import VOID, readable_run_ids
 from prunelake.lake.maintenance.compact import compact
@@ -229,7 +229,7 @@ def check_months_later(store: SimulatedStore) -> None:
         collect_garbage(LAKE, GRACE)
         assert visible() == seen
     if FindingKind.lost not in {finding.kind for finding in verify_lake(LAKE)}:
-        void = VOID.encode()
+        void = hashed_json.encode(VOID)
         assert not [
             k for k, o in store.objects.items() if k.endswith(".retired") or o.content == void
         ]

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from prunelake.identity import content_hash
+from prunelake.lake.files import hashed_json
 from prunelake.lake.files.manifests import (
     Manifest,
     StoredManifest,
@@ -50,7 +51,8 @@ def data_file_of(lake: Path, table: str, owner_id: str) -> Path:
 
 def rewrite_manifest(path: Path, **changes: Any) -> None:
     """Change the content of a manifest; its hash is right again."""
-    path.write_bytes(Manifest.model_validate(decode(path).model_dump() | changes).encode())
+    content = Manifest.model_validate(decode(path).model_dump() | changes)
+    path.write_bytes(hashed_json.encode(content))
 
 
 def rewrite_data_file(lake: Path, table: str, owner_id: str, rows: pl.DataFrame) -> Path:

@@ -10,10 +10,10 @@ import polars as pl
 from prunelake.errors import LakeError
 from prunelake.identity import content_hash
 from prunelake.lake.files import parquet
+from prunelake.lake.files.listed_file import ListedFile
 from prunelake.lake.files.manifests import (
     Damage,
     GroupManifests,
-    ListedFile,
     StoredManifest,
     commits_of,
     listed_files,

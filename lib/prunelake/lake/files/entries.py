@@ -8,16 +8,9 @@ from collections.abc import Iterable, Mapping
 import polars as pl
 
 from prunelake.identity import content_hash
-from prunelake.lake.files import parquet
-from prunelake.lake.files.manifests import (
-    VOID,
-    ListedFile,
-    Manifest,
-    Owner,
-    StoredManifest,
-    decode,
-    entry_name,
-)
+from prunelake.lake.files import hashed_json, parquet
+from prunelake.lake.files.listed_file import ListedFile
+from prunelake.lake.files.manifests import VOID, Manifest, Owner, StoredManifest, decode, entry_name
 from prunelake.lake.files.paths import SEGMENT_PREFIX, ManifestName
 from prunelake.lake.storage.location import Location, create
 from prunelake.schema.table import Table, TableGroup
@@ -46,7 +39,7 @@ def commit_manifest(
     lake: Location, group: TableGroup, name: ManifestName, content: Manifest
 ) -> bool:
     """Create a manifest. Returns False and changes nothing if its name is taken."""
-    return create(name.manifest(lake / group.owner_table.name), content.encode())
+    return create(name.manifest(lake / group.owner_table.name), hashed_json.encode(content))
 
 
 def retire_manifest(lake: Location, group: TableGroup, name: ManifestName) -> None:

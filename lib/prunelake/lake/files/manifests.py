@@ -5,17 +5,16 @@ profiles) with rows in these files. A manifest without owners is void: garbage c
 in place of a writer that has died, so that a late commit of deleted files fails.
 """
 
-import hashlib
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import ValidationError
 
 from prunelake.errors import CorruptFile, WrongFormat, one_line
-from prunelake.identity import content_hash
+from prunelake.frozen_value import FrozenValue
+from prunelake.lake.files import hashed_json
+from prunelake.lake.files.listed_file import ListedFile
 from prunelake.lake.files.paths import (
     RETIRED_SUFFIX,
     ManifestName,
@@ -24,36 +23,9 @@ from prunelake.lake.files.paths import (
     parse_manifest,
 )
 from prunelake.lake.storage.location import Location, list_folder
-from prunelake.lake.storage.objects import BLOCK_BYTES
 from prunelake.lake.storage.reading import prefetch_all
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES, ANALYSIS_VERSION
 from prunelake.schema.table import FORMAT_VERSION, TableGroup
-from prunelake.spec import FrozenValue
-
-
-class ListedFile(FrozenValue):
-    """A data file: its number of rows, its size in bytes, and its SHA-256 (hex).
-
-    `blocks` has the SHA-256 of each `BLOCK_BYTES` of a file that has more than one block. Manifests
-    of earlier versions have none.
-    """
-
-    rows: int
-    size: int
-    sha256: str
-    blocks: tuple[str, ...] = ()
-
-
-def list_file(content: bytes, rows: int) -> ListedFile:
-    """A data file with this content, as a manifest lists it."""
-    starts = range(0, len(content), BLOCK_BYTES) if len(content) > BLOCK_BYTES else ()
-    blocks = tuple(hex_digest(content[start : start + BLOCK_BYTES]) for start in starts)
-    return ListedFile(rows=rows, size=len(content), sha256=hex_digest(content), blocks=blocks)
-
-
-def hex_digest(content: bytes) -> str:
-    """The SHA-256 of some bytes, in hex."""
-    return hashlib.sha256(content).hexdigest()
 
 
 class Owner(FrozenValue):
@@ -75,11 +47,6 @@ class Manifest(FrozenValue):
     analysis_version: int | None = None
     owners: Mapping[str, Owner] = {}
     files: Mapping[str, ListedFile] = {}
-
-    def encode(self) -> bytes:
-        """The bytes of the manifest, with the hash of its content."""
-        content = self.model_dump(mode="json")
-        return json.dumps({"sha256": content_hash(content), **content}, indent=1).encode()
 
 
 VOID = Manifest()
@@ -258,17 +225,17 @@ def decode(path: Location) -> Manifest:
         WrongFormat: a manifest of another format version.
         FileNotFoundError: no such manifest.
     """
+    content = hashed_json.decode(path)
+    version = content.get("format_version")
+    if version != FORMAT_VERSION:
+        raise WrongFormat(
+            f"{path} has format {version}, and this version of PruneLake reads format "
+            f"{FORMAT_VERSION}; use the version that wrote it, or another lake folder and sweep "
+            "again"
+        )
     try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-        digest = content.pop("sha256")
-        if digest != content_hash(content):
-            raise CorruptFile("its content has changed since it was written (SHA-256 differs)")
-        if content["format_version"] != FORMAT_VERSION:
-            raise WrongFormat(_wrong_format(path, content["format_version"]))
         return Manifest.model_validate(content)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, ValidationError) as error:
+    except ValidationError as error:
         raise CorruptFile(f"it is not a manifest ({one_line(error)})") from error
 
 
@@ -313,10 +280,3 @@ def _check_layout(path: Location) -> None:
             f"{path} has the layout of an earlier development version, which this version does not "
             "read; use another lake folder and sweep again"
         )
-
-
-def _wrong_format(path: Location, version: object) -> str:
-    return (
-        f"{path} has format {version}, and this version of PruneLake reads format "
-        f"{FORMAT_VERSION}; use the version that wrote it, or another lake folder and sweep again"
-    )

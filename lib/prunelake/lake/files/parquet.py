@@ -7,7 +7,7 @@ from itertools import accumulate
 import polars as pl
 
 from prunelake.errors import CorruptFile, one_line
-from prunelake.lake.files.manifests import ListedFile, list_file
+from prunelake.lake.files.listed_file import ListedFile, list_file
 from prunelake.lake.files.paths import ManifestName, data_file
 from prunelake.lake.files.row_checks import schema_problem
 from prunelake.lake.files.verified import read_verified

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from prunelake.errors import CorruptFile, PruneLakeError
-from prunelake.lake.files.manifests import ListedFile, hex_digest
+from prunelake.lake.files.listed_file import ListedFile, hex_digest
 from prunelake.lake.files.paths import parse_data_file
 from prunelake.lake.storage.location import Location, is_local, put, relative_name
 from prunelake.lake.storage.reading import hash_of, version_of

@@ -12,15 +12,8 @@ import polars as pl
 from prunelake.errors import LakeError
 from prunelake.lake.files import parquet
 from prunelake.lake.files.entries import commit_manifest
-from prunelake.lake.files.manifests import (
-    ListedFile,
-    Manifest,
-    Owner,
-    hex_digest,
-    list_file,
-    read_group,
-    readable_run_ids,
-)
+from prunelake.lake.files.listed_file import ListedFile, hex_digest, list_file
+from prunelake.lake.files.manifests import Manifest, Owner, read_group, readable_run_ids
 from prunelake.lake.files.paths import ManifestName, is_segment, parse_data_file, parse_manifest
 from prunelake.lake.storage.location import Location, list_folder
 from prunelake.schema.run_tables import RUN_TABLES, RUNS

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from prunelake.lake.files.manifests import ListedFile
+from prunelake.lake.files.listed_file import ListedFile
 from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.read import LakeContent, read_content
 from prunelake.lake.storage.location import Location
