@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from prunelake.lake.commit import write_run
-from prunelake.lake.files import manifests, verified
+from prunelake.lake.files import listed_file, verified
 from prunelake.lake.sql import views
 from prunelake.lake.storage import duckdb_filesystem
 from prunelake.lake.storage.objects import ObjectPath
@@ -25,7 +25,7 @@ def large_object(lake: ObjectPath, lists_blocks: bool = True) -> Iterator[Object
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duckdb_filesystem, "BLOCK_BYTES", BLOCK_BYTES)
-        patch.setattr(manifests, "BLOCK_BYTES", BLOCK_BYTES if lists_blocks else 2**30)
+        patch.setattr(listed_file, "BLOCK_BYTES", BLOCK_BYTES if lists_blocks else 2**30)
         patch.setattr(verified, "_damaged_objects", {})
         for name in ("damaged", "whole"):
             assert write_run(lake, *small_run(name))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from prunelake.lake.storage import location, locks, stores
+from prunelake.lake.storage import locks, reading, stores
 from prunelake.lake.storage.objects import ObjectPath, PreconditionFailed
 
 
@@ -167,7 +167,7 @@ def simulated_processes(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stores, "request", request)
-        patch.setattr(location, "ThreadPoolExecutor", _SerialPool)
+        patch.setattr(reading, "ThreadPoolExecutor", _SerialPool)
         patch.setattr(locks, "hold_lease", expired_lease)
         processes |= {name: Process(name, work) for name, work in works.items()}
         try:
