@@ -20,29 +20,39 @@ def notable_examples(run_id: str, level: int, limit: int) -> BoundQuery:
             select distinct example_id
             from attributions
             where run_id = $run_id and level = $level and method != 'random' and problem is null
+        ),
+
+        ranked as (
+            select
+                examples.example_id,
+                examples.prompt,
+                pairs.gold,
+                pairs.unpruned_prediction,
+                pairs.prediction,
+                pairs.unpruned_confidence,
+                pairs.confidence,
+                pairs.flip_kind,
+                explained.example_id is not null as is_explained,
+                row_number() over (
+                    order by
+                        explained.example_id is not null desc,
+                        coalesce(
+                            array_position(['harmful', 'beneficial', 'neutral'], pairs.flip_kind), 4
+                        ),
+                        abs(pairs.confidence - pairs.unpruned_confidence) desc,
+                        examples.position
+                ) as rank
+            from paired_predictions as pairs
+            inner join examples
+                on pairs.run_id = examples.run_id and pairs.example_id = examples.example_id
+            left join explained on pairs.example_id = explained.example_id
+            where pairs.run_id = $run_id and pairs.level = $level
         )
 
-        select
-            examples.example_id,
-            examples.prompt,
-            pairs.gold,
-            pairs.unpruned_prediction,
-            pairs.prediction,
-            pairs.unpruned_confidence,
-            pairs.confidence,
-            pairs.flip_kind,
-            explained.example_id is not null as is_explained
-        from paired_predictions as pairs
-        inner join examples
-            on pairs.run_id = examples.run_id and pairs.example_id = examples.example_id
-        left join explained on pairs.example_id = explained.example_id
-        where pairs.run_id = $run_id and pairs.level = $level
-        order by
-            is_explained desc,
-            coalesce(array_position(['harmful', 'beneficial', 'neutral'], pairs.flip_kind), 4),
-            abs(pairs.confidence - pairs.unpruned_confidence) desc,
-            examples.position
-        limit $limit
+        select * exclude (rank)
+        from ranked
+        where rank <= $limit
+        order by rank
         """,
         run_id=run_id,
         level=level,

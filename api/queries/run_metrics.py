@@ -55,6 +55,15 @@ def correlations(run_id: str) -> BoundQuery:
     """
     return BoundQuery(
         """
+        with ranked as (
+            select
+                *,
+                max(abs(spearman)) filter (where scope = 'all') over (partition by metric)
+                    as strongest
+            from headline_correlations
+            where run_id = $run_id
+        )
+
         select
             metric,
             scope,
@@ -72,13 +81,8 @@ def correlations(run_id: str) -> BoundQuery:
             partial_high,
             level_count,
             note
-        from headline_correlations
-        where run_id = $run_id
-        order by
-            max(abs(spearman)) filter (where scope = 'all') over (partition by metric)
-                desc nulls last,
-            metric,
-            scope
+        from ranked
+        order by strongest desc nulls last, metric, scope
         """,
         run_id=run_id,
     )

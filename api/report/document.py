@@ -16,6 +16,7 @@ from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.publish import is_current
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import Connection
+from prunelake.lake.sql.queries_together import rows_of_each
 from prunelake.lake.storage.location import Location, local_path
 from prunelake.spec import UNIT_NAMES
 
@@ -32,6 +33,7 @@ from . import html, tables
 from .drawings import Drawings
 from .recommendations_section import recommended_section
 from .run_section import run_section
+from .sections import Section, markup_of_each
 
 IMPORTANCE_DEFINITIONS = {
     "cosine": "1 minus the mean cosine similarity of the residual stream before and after it",
@@ -200,24 +202,27 @@ def _model_sections(
     def removal_key(run: Run) -> tuple[Any, ...]:
         return run["model"], run["revision"], run["strategy"], run["removal_order"]
 
+    levels_of = {run["run_id"]: levels.filter(run_id=run["run_id"]) for run in runs}
     labels_of = {
-        run["run_id"]: list(LevelNames.of(levels.filter(run_id=run["run_id"])).labels.values())
-        for run in runs
+        run_id: list(LevelNames.of(run_levels).labels.values())
+        for run_id, run_levels in levels_of.items()
     }
+    sections: dict[str, Section] = {}
     compared = set()
-    for _, group in groupby(runs, key=removal_key):
-        members = list(group)
+    for run in runs:
+        comparison = run["model"], run["revision"], run["task"]
+        is_first = comparison not in compared
+        run_levels = levels_of[run["run_id"]]
+        sections[run["run_id"]] = run_section(run, run_levels, is_first, drawings)
+        compared.add(comparison)
+    texts = markup_of_each([*sections.values()], connection)
+    text_of = dict(zip(sections, texts, strict=True))
+    groups = [list(group) for _, group in groupby(runs, key=removal_key)]
+    orders = markup_of_each([_order_section(members, drawings) for members in groups], connection)
+    costs = rows_of_each([charts.efficiency(run["run_id"]) for run in runs], connection)
+    costs_of = {run["run_id"]: rows for run, rows in zip(runs, costs, strict=True)}
+    for members, figures in zip(groups, orders, strict=True):
         first = members[0]
-        sections = []
-        for run in members:
-            comparison = run["model"], run["revision"], run["task"]
-            run_levels = levels.filter(run_id=run["run_id"])
-            sections.append(
-                run_section(connection, run, run_levels, comparison not in compared, drawings)
-            )
-            compared.add(comparison)
-        figures = html.figures(_order_figures(connection, members, drawings))
-        costs = _costs(connection, members, drawings)
         revision = first["revision"].removeprefix("sha256:")[:12] or "not known"
         layer_count = f", {first['layer_count'] or 'unknown number of'} layers"
         if first["strategy"] == COMPARISON_STRATEGY:
@@ -227,17 +232,17 @@ def _model_sections(
             f"{escape(order_name(first['strategy']))}</h2>"
             f"<p class='soft'>Model <code>{escape(first['model'])}</code>, revision "
             f"<code>{escape(revision)}</code>{layer_count}.</p>"
-            f"{tables.run_table(members, labels_of)}{figures}{costs}"
-            f"{''.join(sections)}</section>"
+            f"{tables.run_table(members, labels_of)}{figures}"
+            f"{_costs([(run, costs_of[run['run_id']]) for run in members], drawings)}"
+            f"{''.join(text_of[run['run_id']] for run in members)}</section>"
         )
 
 
-def _costs(connection: Connection, runs: Sequence[Run], drawings: Drawings) -> str:
+def _costs(run_costs: Sequence[tuple[Run, pl.DataFrame]], drawings: Drawings) -> str:
     """The costs of the levels of the run with the most profiled levels; empty without a profile.
 
     Runs with the same removal order differ in their profiles only by level and number format.
     """
-    run_costs = [(run, charts.efficiency(run["run_id"]).rows(connection)) for run in runs]
     run, costs = max(run_costs, key=lambda pair: pair[1].height)
     if costs.is_empty():
         return ""
@@ -248,12 +253,10 @@ def _costs(connection: Connection, runs: Sequence[Run], drawings: Drawings) -> s
     return f"<h3>Costs of the levels</h3>{picture}{tables.cost_table(costs)}"
 
 
-def _order_figures(
-    connection: Connection, runs: Sequence[Run], drawings: Drawings
-) -> Iterator[str]:
+def _order_section(runs: Sequence[Run], drawings: Drawings) -> Section:
     """The figures of all runs with one removal order: the order, and the tasks side by side."""
-    first = runs[0]
-    layers = charts.layer_importance(first["run_id"]).rows(connection)
+    first, figures = runs[0], []
+    layers = yield charts.layer_importance(first["run_id"])
     if layers.height:
         chart = chart_of_importance(layers, first, max(map(max, (run["levels"] for run in runs))))
         unit, _, rest = first["strategy"].partition(":")
@@ -262,9 +265,10 @@ def _order_figures(
         measure = definitions.get(strategy, f"by the strategy {strategy}")
         modules = removed_modules(first["strategy"])
         caption = f"Importance of {modules}: {measure}; from run {first['run_id']}."
-        yield drawings.figure(chart, caption)
+        figures.append(drawings.figure(chart, caption))
     if len({run["task"] for run in runs}) > 1:
         definition, selection = CHARTS["correlation_matrix"], Selection(first, 0)
+        rows = yield definition.query(selection)
         with suppress(NothingToShow):
-            rows = definition.query(selection).rows(connection)
-            yield drawings.figure(definition.chart(rows, selection), definition.caption)
+            figures.append(drawings.figure(definition.chart(rows, selection), definition.caption))
+    return html.figures(figures)

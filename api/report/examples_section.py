@@ -6,13 +6,13 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.lake.sql.bound_query import Connection
 from prunelake.schema.analysis_tables import FOREIGN_TOKENS_NOTE
 
 from ..findings.selection import Selection
 from ..findings.wording import number, signed
 from ..queries import examples
 from . import html
+from .sections import Section
 
 MAX_EXAMPLES = 3
 """The most examples that the report shows of a run."""
@@ -41,21 +41,18 @@ Row = Mapping[str, Any]
 TokenScores = Sequence[tuple[str, float | None]]
 
 
-def examples_section(connection: Connection, selection: Selection, method: str | None) -> str:
+def examples_section(selection: Selection, method: str | None) -> Section:
     """The explained examples that change most at the selected level; empty without any.
 
     `method` is the method of the run's headline explanation.
     """
     if method is None or selection.level == 0:
         return ""
-    listed = examples.notable_examples(selection.run_id, selection.level, MAX_EXAMPLES).rows(
-        connection
-    )
+    listed = yield examples.notable_examples(selection.run_id, selection.level, MAX_EXAMPLES)
     names = selection.names
-    cards = "".join(
-        _card(connection, selection, row, method)
-        for row in listed.fill_nan(None).filter("is_explained").iter_rows(named=True)
-    )
+    cards = ""
+    for row in listed.fill_nan(None).filter("is_explained").iter_rows(named=True):
+        cards += yield from _card(selection, row, method)
     if not cards:
         return ""
     return (
@@ -69,15 +66,14 @@ def examples_section(connection: Connection, selection: Selection, method: str |
     )
 
 
-def _card(connection: Connection, selection: Selection, row: Row, method: str) -> str:
+def _card(selection: Selection, row: Row, method: str) -> Section:
     run_id, example_id = selection.run_id, row["example_id"]
     names = selection.names
-    found = examples.example(run_id, example_id, selection.level).rows(connection)
-    (known,) = found.iter_rows(named=True)
+    known = (yield examples.example(run_id, example_id, selection.level)).row(0, named=True)
     options = known["options"]
     # The tokens of level 0.
     foreign = {} if known["shares_tokens"] else {"pruned": f"{FOREIGN_TOKENS_NOTE}."}
-    tokens = examples.token_scores(run_id, example_id, selection.level, method).rows(connection)
+    tokens = yield examples.token_scores(run_id, example_id, selection.level, method)
     before, after = "Unpruned", f"Level {selection.level}"
     if names.is_comparison:
         before, after = names.short(0), names.short(selection.level)

@@ -7,7 +7,6 @@ from typing import Any
 import polars as pl
 
 from prunelake.errors import NothingToShow
-from prunelake.lake.sql.bound_query import Connection
 from prunelake.schema.analysis_tables import NO_EXAMPLES_NOTE
 
 from ..charts.catalog import CHARTS, CORRELATED_METRICS
@@ -18,6 +17,7 @@ from ..queries import run_metrics, runs
 from . import html, tables
 from .drawings import Drawings
 from .examples_section import examples_section
+from .sections import Section
 
 MAIN_CHARTS = ("confidence", "explanations", "verdicts", "reliability")
 """The charts that are always visible; the reader opens the others."""
@@ -29,18 +29,14 @@ CANDIDATES_NOTE = "Candidates have no order, so nothing is correlated over them.
 
 
 def run_section(
-    connection: Connection,
-    run: Mapping[str, Any],
-    levels: pl.DataFrame,
-    is_first: bool,
-    drawings: Drawings,
-) -> str:
+    run: Mapping[str, Any], levels: pl.DataFrame, is_first: bool, drawings: Drawings
+) -> Section:
     """The section of a run; `levels` are its rows of `run_metrics.headline_metrics`.
 
     The first section of a model and task (`is_first`) also has the chart that compares strategies.
     """
     run_id = run["run_id"]
-    uniform, majority = runs.guessing_accuracy(run_id).rows(connection).row(0)
+    uniform, majority = (yield runs.guessing_accuracy(run_id)).row(0)
     words = "".join(
         f'<p class="finding">{escape(text)}</p>' for text in sentences.summary_sentences(levels)
     )
@@ -51,10 +47,10 @@ def run_section(
     words += f'<p class="soft">{escape(sentences.sample_size_note(levels))}</p>'
     if text := settling_sentence(run, levels):
         words += f'<p class="soft">{escape(text)}</p>'
-    headline = next(runs.headline_explanation(run_id).rows(connection).iter_rows(named=True), None)
+    headline = next((yield runs.headline_explanation(run_id)).iter_rows(named=True), None)
     words += f'<p class="soft">{_explained_by(headline)}</p>'
     names = level_names.LevelNames.of(levels)
-    correlations = run_metrics.correlations(run_id).rows(connection)
+    correlations = yield run_metrics.correlations(run_id)
     if names.is_comparison:
         words += f'<p class="soft">{CANDIDATES_NOTE}</p>'
         correlations = correlations.clear()
@@ -67,8 +63,9 @@ def run_section(
     figures = examples = ""
     if level_rows.value_at(levels, "accuracy", 0) is not None:
         selection = RunChoices.of(run, levels).selection(None, _most_degraded_metric(levels))
-        figures = _figures(connection, selection, is_first, drawings)
-        examples = examples_section(connection, selection, headline["method"] if headline else None)
+        figures = yield from _figures(selection, is_first, drawings)
+        method = headline["method"] if headline else None
+        examples = yield from examples_section(selection, method)
     return (
         f'<section id="{run_id}"><h3>{escape(run["task"])}</h3>{words}'
         f"{figures}{examples}"
@@ -93,9 +90,7 @@ def _explained_by(headline: Mapping[str, Any] | None) -> str:
     return text
 
 
-def _figures(
-    connection: Connection, selection: Selection, is_first: bool, drawings: Drawings
-) -> str:
+def _figures(selection: Selection, is_first: bool, drawings: Drawings) -> Section:
     """The main charts side by side, and the other charts in a block that the reader opens."""
     rows_by_query: dict[str, pl.DataFrame] = {}
     figures: dict[str, str] = {}
@@ -105,7 +100,7 @@ def _figures(
         query = definition.query(selection)
         # Several charts have the same query.
         if query.sql_with_values not in rows_by_query:
-            rows_by_query[query.sql_with_values] = query.rows(connection)
+            rows_by_query[query.sql_with_values] = yield query
         try:
             chart = definition.chart(rows_by_query[query.sql_with_values], selection)
         except NothingToShow:

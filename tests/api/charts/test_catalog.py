@@ -29,6 +29,7 @@ from prunelake.errors import NothingToShow
 from prunelake.lake.publish import publish
 from prunelake.lake.sql import views
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
+from prunelake.lake.sql.queries_together import rows_of_each
 from tests.support.api.api_client import api_client
 from tests.support.endurance import IS_ENDURANCE
 from tests.support.runs.example_runs import explained_run, published_run
@@ -136,6 +137,17 @@ def test_the_sql_of_a_chart_gives_its_rows(name: str, client: TestClient, drawn:
     assert rows.height
     assert BoundQuery(told["sql"]).rows(drawn.connection).equals(rows)
     assert not {"example_id", "seed", "fraction"} & set(rows.columns)
+
+
+def test_rows_read_together_are_those_of_each_query(drawn: Drawing) -> None:
+    queries = [
+        definition.query(drawn.subject(strategy))
+        for definition in CHARTS.values()
+        for strategy in ("cosine", "")
+    ]
+    together = rows_of_each(queries, drawn.connection)
+    for query, rows in zip(queries, together, strict=True):
+        assert rows.equals(query.rows(drawn.connection)), query.sql
 
 
 @pytest.mark.parametrize("name", CHARTS)

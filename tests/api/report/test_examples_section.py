@@ -7,6 +7,7 @@ import pytest
 from prunelake.api.findings.selection import Selection
 from prunelake.api.queries import runs
 from prunelake.api.report.examples_section import examples_section
+from prunelake.api.report.sections import markup_of_each
 from prunelake.lake.sql import views
 from tests.support.runs import lake_rows
 from tests.support.runs.example_runs import explained_run
@@ -18,7 +19,7 @@ def section(lake: Path, run_id: str, level: int, method: str | None = "kernel_sh
     """The examples of a run at a level, as markup."""
     with views.connect(lake) as connection:
         run = runs.all_runs([run_id]).rows(connection).row(0, named=True)
-        return examples_section(connection, Selection(run, level), method)
+        return markup_of_each([examples_section(Selection(run, level), method)], connection)[0]
 
 
 def cards(markup: str) -> list[str]:
@@ -107,6 +108,17 @@ def test_flips_come_first_and_only_explained_examples(tmp_path: Path) -> None:
     heads = re.findall(r"<h5>(.*?)</h5>", markup)
     assert heads == ["test:1: right unpruned, wrong pruned", "test:0: the same answer"]
     assert "Examples at level 2" in markup
+
+
+def test_sections_that_ask_together_are_those_that_ask_alone(tmp_path: Path) -> None:
+    run_id = explained_run(tmp_path)
+    levels = (2, 0, 1)
+    with views.connect(tmp_path) as connection:
+        run = runs.all_runs([run_id]).rows(connection).row(0, named=True)
+        together = markup_of_each(
+            [examples_section(Selection(run, level), "kernel_shap") for level in levels], connection
+        )
+    assert together == [section(tmp_path, run_id, level) for level in levels]
 
 
 def test_texts_of_the_data_cannot_inject_markup(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from prunelake.errors import QueryError
 
 Connection = duckdb.DuckDBPyConnection
 
+PARAMETER = re.compile(r"\$(\w+)")
+
 
 class BoundQuery:
     """A query whose values are bound to `$name`, and so can never become SQL."""
@@ -26,7 +28,7 @@ class BoundQuery:
     @property
     def sql_with_values(self) -> str:
         """The query with its values written out, so that any client can run it."""
-        return re.sub(r"\$(\w+)", lambda match: sql_literal(self.parameters[match[1]]), self.sql)
+        return PARAMETER.sub(lambda name: sql_literal(self.parameters[name[1]]), self.sql)
 
     def rows(self, connection: Connection) -> pl.DataFrame:
         """The rows of the answer.
