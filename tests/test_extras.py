@@ -41,17 +41,17 @@ def test_a_missing_package_names_its_extra(package: str, extra: str) -> None:
         raise ModuleNotFoundError(f"No module named {package}.part", name=f"{package}.part")
 
 
-def test_another_missing_module_is_an_error_of_its_own() -> None:
+def test_another_missing_module_is_a_different_error() -> None:
     with pytest.raises(ModuleNotFoundError, match="own"), naming_extras():
         raise ModuleNotFoundError("No module named own", name="own")
 
 
-def test_the_extras_are_those_of_the_project() -> None:
+def test_the_extras_match_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert {*EXTRAS} == {*project["optional-dependencies"]} - {*("dev", "docs", "bench")}
 
 
-def test_a_plain_installation_reads_and_names_what_it_lacks(tmp_path: Path) -> None:
+def test_a_plain_installation_reads_and_names_missing_extras(tmp_path: Path) -> None:
     judged_run(tmp_path / "lake", "judged")
     lines = [
         "publish",

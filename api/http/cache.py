@@ -109,10 +109,10 @@ class CacheMiddleware:
         await self.app(dict(scope) | {"method": "GET"}, receive, collect)
         answer = start, b"".join(parts)
         # A process for SQL may have read a snapshot that is newer than the request.
-        is_of_snapshot = Headers(scope=start).get("prunelake-snapshot", key[0]) == key[0]
-        if is_of_snapshot:
+        is_same_snapshot = Headers(scope=start).get("prunelake-snapshot", key[0]) == key[0]
+        if is_same_snapshot:
             self._tag(start, key[0])
-        if start["status"] == 200 and is_of_snapshot:
+        if start["status"] == 200 and is_same_snapshot:
             self._keep(key, answer)
         return answer
 

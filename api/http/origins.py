@@ -41,7 +41,7 @@ class OriginsMiddleware(CORSMiddleware):
         return error_response(response.status_code, "bad_request", message)
 
 
-def is_of_other_site(headers: Headers, origins: Sequence[str]) -> bool:
+def comes_from_other_site(headers: Headers, origins: Sequence[str]) -> bool:
     """Whether a page of a site that is not listed sent a request; only browsers tell."""
     site = headers.get("sec-fetch-site", "none")
     return site in ("cross-site", "same-site") and headers.get("origin") not in origins

@@ -13,7 +13,7 @@ from prunelake.errors import AccessDenied, InvalidRequest, NotFound, PruneLakeEr
 from prunelake.schema.row_formats import MEDIA_TYPES, RowFormat
 
 from ..http.negotiation import chosen_format
-from ..http.origins import is_of_other_site
+from ..http.origins import comes_from_other_site
 from ..http.problems import ERROR_RESPONSES, status_and_code
 from ..http.request_counters import RequestCounters
 from ..sandbox.messages import SqlRequest, SqlResponseHeader
@@ -180,7 +180,7 @@ def sql_router(settings: ApiSettings) -> APIRouter:
             random number. Browsers may ask for other sites only if PRUNELAKE_API_ORIGINS lists
             these.
             """
-            if is_of_other_site(request.headers, settings.origins):
+            if comes_from_other_site(request.headers, settings.origins):
                 raise AccessDenied(
                     "a page of another site sent this query; PRUNELAKE_API_ORIGINS admits sites"
                 )

@@ -51,7 +51,7 @@ def mart_metrics(lake: Path) -> Iterator[tuple[Key, float | None, int | None]]:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_metrics_equal_those_of_the_marts(tmp_path: Path, seed: int) -> None:
+def test_metrics_equal_the_marts(tmp_path: Path, seed: int) -> None:
     predictions = drawn_predictions(seed)
     predictions[35] = prediction(R, 1, "test:5", [math.nan, 0.0, 0.0])
     write(tmp_path, RUN, predictions=predictions, **drawn_explanations(seed))

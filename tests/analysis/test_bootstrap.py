@@ -50,7 +50,7 @@ def metrics_by_level(scores: ExampleScores) -> list[dict[MetricKey, Bootstrapped
     return [dict(level) for level in bootstrap_metrics(scores, REPLICATES, SEED)]
 
 
-def test_means_and_differences_equal_those_of_the_repeated_rows(
+def test_means_and_differences_equal_the_repeated_rows(
     scores: ExampleScores, metrics_by_level: list[dict[MetricKey, BootstrappedMetric]]
 ) -> None:
     for level in range(3):
@@ -76,7 +76,7 @@ def test_means_and_differences_equal_those_of_the_repeated_rows(
 
 
 @pytest.mark.parametrize("name", ["ece", "auroc", "aurc"])  # these use no bins of the sample
-def test_calibration_metrics_and_differences_equal_those_of_the_repeated_rows(
+def test_calibration_metrics_and_differences_equal_the_repeated_rows(
     scores: ExampleScores, metrics_by_level: list[dict[MetricKey, BootstrappedMetric]], name: str
 ) -> None:
     def score(level: int, rows: NDArray[np.int64]) -> float:

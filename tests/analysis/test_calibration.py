@@ -82,7 +82,7 @@ def test_ece_is_the_mean_gap_over_ten_bins(given: Predictions) -> None:
 
 
 @pytest.mark.parametrize("n", [20, 37, 300])
-def test_debiased_ece_equals_that_of_uncertainty_calibration(n: int) -> None:
+def test_debiased_ece_equals_uncertainty_calibration(n: int) -> None:
     from calibration.utils import normal_debiased_ce
 
     confidence, correct = sample(n, n)
@@ -161,7 +161,7 @@ def test_smooth_ece_of_a_resample_equals_relplots_at_the_bandwidth_of_the_sample
 
 @without_deadline
 @given(resampled())
-def test_auroc_equals_that_of_scikit_learn(given: tuple[Array, Array, NDArray[np.int_]]) -> None:
+def test_auroc_equals_scikit_learn(given: tuple[Array, Array, NDArray[np.int_]]) -> None:
     confidence, correct, weights = given
     for counts in (np.ones_like(weights), weights):
         value = weighted_value(auroc, confidence, correct, counts)

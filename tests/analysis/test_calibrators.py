@@ -56,7 +56,7 @@ def scikit_learn_calibrator(x: Array, y: NDArray[Any], method: str) -> Calibrate
     return CalibratedClassifierCV(model, method=method, ensemble=False).fit(x, y)
 
 
-def test_the_temperature_equals_that_of_scikit_learn() -> None:
+def test_the_temperature_equals_scikit_learn() -> None:
     log_likelihoods, gold, correct = drawn()
     fitted = fit("temperature", log_likelihoods, gold, correct)
     expected = scikit_learn_calibrator(log_likelihoods, gold, "temperature")
@@ -119,7 +119,7 @@ def test_a_map_never_decreases_even_if_confident_predictions_are_wrong(kind: str
     assert (np.diff(fitted.confidence(log_likelihoods)[order]) >= 0).all()
 
 
-def test_isotonic_equals_that_of_scikit_learn() -> None:
+def test_isotonic_equals_scikit_learn() -> None:
     log_likelihoods, gold, correct = drawn(400)
     new, _, _ = drawn(400, 5.0, seed=1)  # also outside the range of the fit
     expected = IsotonicRegression(out_of_bounds="clip").fit(confidence_of(log_likelihoods), correct)

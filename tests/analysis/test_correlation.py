@@ -37,7 +37,7 @@ def is_constant(column: Array) -> bool:
 
 @without_deadline
 @given(series())
-def test_correlations_equal_those_of_scipy(given: tuple[Array, Array, Array]) -> None:
+def test_correlations_equal_scipy(given: tuple[Array, Array, Array]) -> None:
     levels, accuracy, metric = given
     result = correlations(levels, accuracy, metric)
     assert tuple(result) == CORRELATION_KINDS
@@ -55,7 +55,7 @@ def test_correlations_equal_those_of_scipy(given: tuple[Array, Array, Array]) ->
 
 @without_deadline
 @given(st.integers(5, 12), st.integers(0, 2**32 - 1))
-def test_the_partial_correlation_equals_that_of_pingouin(count: int, seed: int) -> None:
+def test_the_partial_correlation_equals_pingouin(count: int, seed: int) -> None:
     import pingouin
 
     levels = np.arange(float(count)) * 2

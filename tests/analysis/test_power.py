@@ -33,7 +33,7 @@ def simulated_verdicts(n: int, change: float, sd: float, margin: float, count: i
 
 @pytest.mark.parametrize("n", [12, 60, 200])
 @pytest.mark.parametrize("change", [0.0, 0.01, 0.02, 0.05])
-def test_the_power_equals_that_of_simulated_studies(n: int, change: float) -> None:
+def test_the_power_equals_simulated_studies(n: int, change: float) -> None:
     spread = PairedSpread(0.1)
     simulated = simulated_verdicts(n, change, 0.1, 0.02, 4000)
     # Five Monte Carlo errors, and the error of normal theory at a dozen examples.

@@ -24,9 +24,7 @@ from prunelake.analysis.sequential import (
         ((0.2, 0.4, 0.6, 0.8, 1.0), (3.252668, 2.986046, 2.691657, 2.373667, 2.025321)),
     ],
 )
-def test_boundaries_equal_those_of_gsdesign(
-    times: tuple[float, ...], boundaries: tuple[float, ...]
-) -> None:
+def test_boundaries_equal_gsdesign(times: tuple[float, ...], boundaries: tuple[float, ...]) -> None:
     for count, boundary in enumerate(boundaries, start=1):
         assert norm.isf(nominal_level(times[:count], 0.025)) == pytest.approx(boundary, abs=2e-6)
 

@@ -47,7 +47,7 @@ def resampled_tables(draw: st.DrawFn) -> tuple[list[list[float]], list[int]]:
 
 @without_deadline
 @given(resampled_tables())
-def test_means_equal_those_of_the_repeated_rows(
+def test_means_equal_the_repeated_rows(
     given: tuple[list[list[float]], list[int]],
 ) -> None:
     table, picked = np.array(given[0]), given[1]
@@ -130,7 +130,7 @@ def test_a_mean_has_no_bias() -> None:
 
 @without_deadline
 @given(st.integers(2, 40), st.integers(0, 2**32 - 1))
-def test_the_p_value_of_a_difference_equals_that_of_the_paired_t_test(n: int, seed: int) -> None:
+def test_the_p_value_of_a_difference_equals_the_paired_t_test(n: int, seed: int) -> None:
     before, after = np.random.default_rng(seed).normal(size=(2, n))
     difference = after - before
     se = difference.std(ddof=1) / np.sqrt(n)
@@ -143,16 +143,14 @@ def test_the_p_value_of_a_difference_equals_that_of_the_paired_t_test(n: int, se
 
 @pytest.mark.parametrize(("count", "n"), [(0, 7), (7, 7), (1, 1), (3, 40), (50, 1000)])
 @pytest.mark.parametrize("confidence", [0.9, 0.95])
-def test_the_exact_interval_of_a_share_equals_that_of_scipy(
-    count: int, n: int, confidence: float
-) -> None:
+def test_the_exact_interval_of_a_share_equals_scipy(count: int, n: int, confidence: float) -> None:
     expected = binomtest(count, n).proportion_ci(confidence, method="exact")
     assert statistics.exact_interval(count, n, confidence) == pytest.approx((*expected,))
 
 
 @without_deadline
 @given(st.integers(0, 60), st.integers(0, 60))
-def test_the_mcnemar_p_value_equals_that_of_statsmodels(lost: int, won: int) -> None:
+def test_the_mcnemar_p_value_equals_statsmodels(lost: int, won: int) -> None:
     expected = mcnemar([[5, lost], [won, 7]], exact=True).pvalue
     assert statistics.mcnemar_p_value(lost, won) == pytest.approx(expected)
 

@@ -89,7 +89,7 @@ def test_each_level_has_its_name_format_and_size(compared: Compared) -> None:
     assert len(levels[2]["removed_layers"]) == 2
 
 
-def test_the_evidence_of_a_level_is_that_of_its_sweep(compared: Compared) -> None:
+def test_the_evidence_of_a_level_matches_its_sweep(compared: Compared) -> None:
     levels = compared.rows(f"from levels where run_id = '{compared.run_id}'")
     for table in CELL_TABLES:
         rows = read.read_table(compared.settings.lake, table.name)

@@ -302,7 +302,7 @@ def test_published_values_have_changes_and_a_note(sources: Sources) -> None:
     assert len(answer(sources, 19, "a")) == 6
 
 
-def test_new_metrics_equal_those_of_numpy(sources: Sources) -> None:
+def test_new_metrics_equal_numpy(sources: Sources) -> None:
     (found,) = answer(sources, 20, "spread")
     confidence, is_right = np.array(SURE), np.array(RIGHT)
     bins = np.minimum(np.floor(confidence * 15), 14)

@@ -108,9 +108,7 @@ ANSWERED = [(block.splitlines()[-1], answer) for block, answer in SHELL if answe
 
 
 @pytest.mark.parametrize(("line", "answer"), ANSWERED)
-def test_every_answer_is_that_of_the_guide(
-    line: str, answer: str, server: str, snapshot: str
-) -> None:
+def test_every_answer_matches_the_guide(line: str, answer: str, server: str, snapshot: str) -> None:
     shown = json.loads(re.sub(r",\s*\.\.\.(?=[,}\]\s])", "", here(answer, server, snapshot)))
     found = asked(here(line, server, snapshot)).json()
     assert is_part(shown, found), found
@@ -171,7 +169,7 @@ def table(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows.splitlines()]
 
 
-def test_the_addresses_are_those_of_the_server(lake: Path) -> None:
+def test_the_addresses_match_the_server(lake: Path) -> None:
     named = set()
     for cell, _ in table("address"):
         named |= set(re.findall(r"`(?:POST )?(\S+)`", cell))
@@ -180,7 +178,7 @@ def test_the_addresses_are_those_of_the_server(lake: Path) -> None:
     assert named == routes | {"/", "/openapi.json"}
 
 
-def test_the_charts_are_those_of_the_catalog() -> None:
+def test_the_charts_match_the_catalog() -> None:
     listed = {
         name.strip("`"): (shows, tuple(re.findall(r"`(\w+)`", takes)))
         for name, shows, takes in table("chart")

@@ -88,7 +88,7 @@ def test_documents_link_to_files_that_exist() -> None:
         ("docs/recommend.md", "| how much worse each criterion may be; {} |"),
     ],
 )
-def test_the_margin_in_the_prose_is_that_of_the_schema(page: str, sentence: str) -> None:
+def test_the_margin_in_the_prose_matches_the_schema(page: str, sentence: str) -> None:
     others = {
         name: m.margin for name, m in METRIC_DEFINITIONS.items() if m.margin != DEFAULT_MARGIN
     }

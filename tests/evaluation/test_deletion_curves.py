@@ -90,7 +90,7 @@ def test_curves_equal_those_computed_by_hand() -> None:
     assert set(frame["probability_full"]) == {0.9}
 
 
-def test_the_probability_is_that_of_the_explained_option_at_the_rows_level() -> None:
+def test_the_probability_belongs_to_the_explained_option_at_the_rows_level() -> None:
     rankings = [ranking(SCORES, level=0), ranking(SCORES, level=3, target=0)]
     frame = curves(rankings, Explanation(fractions=(0.2,), operators=("delete_text",)))
     comprehensiveness = frame.filter(kind="comprehensiveness")

@@ -213,7 +213,7 @@ def test_the_weighted_squares_of_odd_parts_are_the_spread_of_an_additive_game(
     assert every.weights @ odd**2 == pytest.approx(((worth - worth.mean()) ** 2).sum(), abs=1e-9)
 
 
-def test_the_bias_of_the_scores_is_that_of_the_ridge() -> None:
+def test_the_bias_of_the_scores_matches_the_ridge() -> None:
     game, draws = random_game(6, 2), 2000
     expected = exact(game)
     ridge = RIDGE * 6 / 23 * (1 - 23 / 31)

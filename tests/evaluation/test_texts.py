@@ -63,7 +63,7 @@ def greedy(model: PreTrainedModel, prompt: tuple[int, ...], ends: list[int]) -> 
 @pytest.mark.parametrize(
     ("family", "unit"), [("llama", "attention"), ("gemma3", "block"), ("gpt_neox", "mlp")]
 )
-def test_texts_are_those_of_the_model_with_zeroed_projections(family: str, unit: Unit) -> None:
+def test_texts_match_the_model_with_zeroed_projections(family: str, unit: Unit) -> None:
     model = tiny_model(family)
     rows = measured(model, unit)
     assert rows["level"].to_list() == [level for level in LEVELS for _ in PROMPTS]

@@ -130,7 +130,7 @@ def test_one_of_several_differing_runs_has_to_be_chosen(
     assert export(monkeypatch, "tiny", "--level", "3", "--out", "three") == 0
 
 
-def test_the_default_number_format_is_that_of_the_runs(
+def test_the_default_number_format_matches_the_runs(
     revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     add_run(revision, dtype="bfloat16")

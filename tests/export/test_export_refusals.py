@@ -50,7 +50,7 @@ def test_an_impossible_request_is_refused_in_one_line(
         (["--kind", "nemotron-nas", "--level", "2"], "vLLM starts the sum of its blocks' outputs"),
     ],
 )
-def test_what_a_runtime_cannot_express_is_refused_in_one_line(
+def test_a_level_that_a_runtime_cannot_express_is_refused_in_one_line(
     options: list[str],
     mentioned: str,
     revision: str,

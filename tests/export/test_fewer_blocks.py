@@ -53,7 +53,9 @@ def test_the_blocks_are_renumbered(family: str, tmp_path: Path) -> None:
     assert smaller < whole
 
 
-def test_lists_with_an_entry_for_each_block_lose_those_of_the_removed_ones(tmp_path: Path) -> None:
+def test_lists_with_an_entry_for_each_block_lose_the_entries_of_removed_blocks(
+    tmp_path: Path,
+) -> None:
     model = tiny_model("gemma2")
     types = model.config.layer_types
     assert len(set(types)) == 2

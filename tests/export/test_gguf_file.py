@@ -149,7 +149,7 @@ def test_the_tokenizer_is_written(tmp_path: Path) -> None:
         (lambda: llama(hidden_act="gelu"), [1], "attention", "its activation is gelu"),
     ],
 )
-def test_what_llama_cpp_cannot_express_is_refused(
+def test_a_level_that_llama_cpp_cannot_express_is_refused(
     model: Any, layers: list[int], unit: Unit, reason: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UnsupportedModel, match=reason):

@@ -134,7 +134,7 @@ def test_transformers_runs_the_files_of_the_folder(tmp_path: Path) -> None:
         ("qwen2", [1], "attention", "this is a qwen2 model"),
     ],
 )
-def test_what_vllm_cannot_express_is_refused(
+def test_a_level_that_vllm_cannot_express_is_refused(
     family: str, layers: list[int], unit: Unit, reason: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UnsupportedModel, match=reason):

@@ -104,7 +104,7 @@ def test_a_flow_without_a_server_is_a_plain_call(
     ("error", "state"),
     [(MemoryError("full"), MACHINE_FAILURE), (ModelNotFound("no such model"), "Failed")],
 )
-def test_a_machine_failure_has_a_state_of_its_own(
+def test_a_machine_failure_has_its_own_state(
     settings: Settings,
     spec: SweepSpec,
     monkeypatch: pytest.MonkeyPatch,

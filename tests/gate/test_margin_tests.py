@@ -28,7 +28,7 @@ def mean_sample(losses: np.ndarray) -> MeanSample:
     return MeanSample(n, float(losses.mean()), float(losses.std(ddof=1) / n**0.5))
 
 
-def test_each_test_is_that_of_scipy() -> None:
+def test_each_test_matches_scipy() -> None:
     losses = np.random.default_rng(0).normal(0.06, 0.2, 80)
     expected = ttest_1samp(losses, MARGIN, alternative="greater").pvalue
     assert mean_sample(losses).p_value(MARGIN) == pytest.approx(expected)

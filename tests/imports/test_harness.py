@@ -26,7 +26,7 @@ from tests.support.harness_logs import (
 from tests.support.runs.lake_rows import rows_of
 
 
-def test_the_accuracies_equal_those_of_the_harness(tmp_path: Path) -> None:
+def test_the_accuracies_equal_the_harness(tmp_path: Path) -> None:
     run_id, is_new = import_harness(tmp_path, LEVELS)
     assert is_new
     found = rows_of(tmp_path, "select * from accuracy order by level")
@@ -44,7 +44,7 @@ def test_the_accuracies_equal_those_of_the_harness(tmp_path: Path) -> None:
     assert len({unpruned[f"{name},none"] for name in ("acc", "acc_norm", "acc_bytes")}) == 3
 
 
-def test_each_prediction_equals_that_of_the_log(tmp_path: Path) -> None:
+def test_each_prediction_equals_the_log(tmp_path: Path) -> None:
     import_harness(tmp_path, LEVELS)
     found = rows_of(
         tmp_path,

@@ -90,7 +90,7 @@ def test_a_sample_with_an_impossible_letter_is_excluded_from_metrics(tmp_path: P
     assert (row["option_log_likelihoods"], row["prediction"]) == ([-0.2, -math.inf], 0)
 
 
-def test_the_accuracy_of_complete_samples_equals_that_of_the_log(tmp_path: Path) -> None:
+def test_the_accuracy_of_complete_samples_equals_the_log(tmp_path: Path) -> None:
     log = content()
     log["samples"] = log["samples"][:2]
     import_inspect(tmp_path / "lake", {0: save(tmp_path, log)})

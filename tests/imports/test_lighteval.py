@@ -112,7 +112,7 @@ def test_both_layouts_give_the_same_log(
     assert log.samples[1].example.options == (" Ann", " Bob", " Cyrus")
 
 
-def test_the_model_is_that_of_the_folder_without_results(tmp_path: Path) -> None:
+def test_the_model_matches_the_folder_without_results(tmp_path: Path) -> None:
     log = read_lighteval(save(tmp_path, new_rows()).parent)
     assert (log.model, log.dtype) == ("org/tiny", "")
 

@@ -173,7 +173,7 @@ def test_the_lake_has_the_published_values(llama: tuple[Path, pl.DataFrame]) -> 
             assert (row["operator"], row["variant"]) == settings
 
 
-def test_correlations_of_the_published_table_are_those_of_scipy(
+def test_correlations_of_the_published_table_match_scipy(
     llama: tuple[Path, pl.DataFrame],
 ) -> None:
     folder, table = llama

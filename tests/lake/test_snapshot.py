@@ -64,7 +64,7 @@ def rows(path: Path, sql: str) -> pl.DataFrame:
         return views.select(connection, sql)
 
 
-def test_every_table_and_view_equals_that_of_the_lake(full_lake: Path) -> None:
+def test_every_table_and_view_equals_the_lake(full_lake: Path) -> None:
     path = full_lake / SNAPSHOT_FILE
     with views.connect(full_lake) as live, duckdb.connect(path, read_only=True) as snapshot:
         snapshot.execute("set TimeZone = 'UTC'")

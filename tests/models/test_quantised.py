@@ -147,7 +147,7 @@ def load(folder: Path) -> LoadedModel:
 
 @pytest.mark.filterwarnings("default")  # of the packages that are tried
 @pytest.mark.parametrize("name", REAL)
-def test_a_quantised_model_is_that_of_transformers_at_every_level(
+def test_a_quantised_model_matches_transformers_at_every_level(
     name: str, quantised: Callable[[str], Path]
 ) -> None:
     folder = quantised(name)

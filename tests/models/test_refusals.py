@@ -177,7 +177,7 @@ def test_a_folder_of_another_kind_is_named(file: str, message: str, tmp_path: Pa
     assert message in refusal(tmp_path, tmp_path)
 
 
-def test_the_types_are_those_of_transformers() -> None:
+def test_the_types_match_transformers() -> None:
     from transformers import CONFIG_MAPPING
 
     assert [name for name in CONFIG_MAPPING if not transformers_knows(name)] == []

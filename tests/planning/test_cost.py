@@ -56,7 +56,7 @@ def priced_run(name: str, **columns: Any) -> dict[str, Any]:
     return run_row(name, **given | columns)
 
 
-def test_the_price_is_that_of_the_model_s_sweeps(tmp_path: Path) -> None:
+def test_the_price_matches_the_model_s_sweeps(tmp_path: Path) -> None:
     run = priced_run("run", forward_tokens=99, duration_s=3.0)
     run_id = write_raw(tmp_path, run, examples=[example(str(run["run_id"]), "test:0")])
     slow = priced_run("slow", device="other", forward_tokens=99, duration_s=300.0)

@@ -70,7 +70,7 @@ def moved(layers: int, shape: ModelShape, dtype: torch.dtype) -> tuple[float, fl
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_the_bytes_between_products_are_those_of_the_model_s_own_code(dtype: torch.dtype) -> None:
+def test_the_bytes_between_products_match_the_model_s_own_code(dtype: torch.dtype) -> None:
     shape = SHAPES["7b"]
     pairs = zip(moved(3, shape, dtype), moved(1, shape, dtype), strict=True)
     moved_bytes, flops = ((three - one) / 2 / (ROWS * LENGTH) for three, one in pairs)

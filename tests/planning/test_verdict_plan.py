@@ -111,7 +111,7 @@ def test_an_empty_lake_gives_a_plan_of_assumptions(tmp_path: Path) -> None:
         planned(tmp_path)
 
 
-def test_a_plan_for_something_unknown_names_what_the_lake_has(tmp_path: Path) -> None:
+def test_a_plan_for_an_unknown_name_lists_the_names_in_the_lake(tmp_path: Path) -> None:
     pilot(tmp_path, {1: {}})
     with pytest.raises(NothingToShow, match=r"\(the lake has tiny\)") as problem:
         planned(tmp_path, model="teeny")
@@ -120,7 +120,7 @@ def test_a_plan_for_something_unknown_names_what_the_lake_has(tmp_path: Path) ->
         planned(tmp_path, task="dema")
 
 
-def test_the_cost_is_that_of_the_missing_rows(tmp_path: Path) -> None:
+def test_the_cost_covers_the_missing_rows_only(tmp_path: Path) -> None:
     pilot(tmp_path, {1: {"ece": UNSURE}}, forward_tokens=10**6, duration_s=1000.0)
     plan = planned(tmp_path)
     # The lake has enough explanations, which cost most; further rows take few tokens.

@@ -44,14 +44,14 @@ def test_a_lake_lists_and_opens_its_runs(lake: pl.Lake, run: pl.Run) -> None:
         pl.open_lake(Path(str(lake.location)) / "missing")
 
 
-def test_the_default_lake_is_that_of_the_environment(
+def test_the_default_lake_matches_the_environment(
     lake: pl.Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PRUNELAKE_LAKE", str(lake.location))
     assert pl.open_lake().location == lake.location
 
 
-def test_metrics_and_verdicts_equal_those_of_the_views(lake: pl.Lake, run: pl.Run) -> None:
+def test_metrics_and_verdicts_equal_the_views(lake: pl.Lake, run: pl.Run) -> None:
     metrics = run.metrics().filter(metric="accuracy")
     found = lake.sql("select level, value from metrics where metric = 'accuracy' order by level")
     assert_frame_equal(metrics.select("level", "value"), found)

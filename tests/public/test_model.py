@@ -42,7 +42,7 @@ def option_log_likelihood(folder: Path, option: str, removed: dict[Unit, Sequenc
     return float(sum(logits[n - 1, ids[n]] for n in range(len(prompt), len(ids))))
 
 
-def test_log_likelihoods_equal_those_of_transformers(model: pl.Model, tiny_folder: Path) -> None:
+def test_log_likelihoods_equal_transformers(model: pl.Model, tiny_folder: Path) -> None:
     found = model.log_likelihoods(PROMPT, OPTIONS)
     assert list(found) == OPTIONS
     expected = [option_log_likelihood(tiny_folder, option, {}) for option in OPTIONS]

@@ -129,7 +129,7 @@ def one_by_one(model: PreTrainedModel, depth: int, unit: Unit, breadth: int) -> 
         ("gpt_neox", "block", 2),
     ],
 )
-def test_candidates_in_one_pass_are_worth_what_they_are_alone(
+def test_candidates_have_the_same_importance_in_one_pass_and_alone(
     family: str, unit: Unit, breadth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(balanced_module, "CANDIDATES_PER_STEP", breadth)
@@ -191,7 +191,7 @@ def test_masks_are_drawn_by_the_example() -> None:
     assert len(kept) > 3
 
 
-def test_prompts_too_short_for_a_mask_are_told() -> None:
+def test_a_search_reports_prompts_that_are_too_short_for_a_mask() -> None:
     with pytest.raises(TaskError, match="every prompt of its search rows has fewer than two"):
         balanced_increase(NestedModel(tiny_model("llama"), ()), QUESTIONS[2:3])
 

@@ -99,7 +99,7 @@ def searched(label: str, model: PreTrainedModel, depth: int | None = None) -> Re
     ("family", "name", "depth"),
     family_cases(*product(("loss", "divergence"), (2, 5))),
 )
-def test_candidates_in_one_pass_are_worth_what_they_are_alone(
+def test_candidates_have_the_same_importance_in_one_pass_and_alone(
     family: str, name: str, depth: int
 ) -> None:
     model = tiny_model(family)
@@ -167,7 +167,7 @@ def test_the_first_layers_of_an_order_do_not_depend_on_how_deep_it_goes(depth: i
         )
 
 
-def test_a_search_counts_what_went_through_the_model() -> None:
+def test_a_search_counts_the_tokens_through_the_model() -> None:
     found = searched("loss", tiny_model("llama"), 3)
     # 11 tokens of each window are read. The base goes through all blocks, a candidate only through
     # the blocks from its own layer on.
@@ -200,7 +200,7 @@ def test_of_equals_the_layer_nearer_to_the_input_goes_first() -> None:
     assert greedy_order(4, 3, measure) == ((1, 2, 0, 3), (1, 0, 4, 1))
 
 
-def test_what_is_left_follows_by_its_worth_in_the_last_step() -> None:
+def test_remaining_layers_follow_by_their_importance_in_the_last_step() -> None:
     measure = worths({0: 3, 1: 2, 2: 1, 3: 0}, {0: 1, 1: 1, 2: 0.5})
     assert greedy_order(4, 2, measure) == ((3, 2, 0, 1), (1, 1, 0.5, 0))
 
@@ -210,7 +210,7 @@ def test_numbers_that_overflow_are_an_error() -> None:
         greedy_order(3, 3, worths({0: 1, 1: 0, 2: 1}, {0: float("nan"), 2: 1}))
 
 
-def test_a_search_tells_how_far_it_is() -> None:
+def test_a_search_reports_its_progress() -> None:
     seen: list[tuple[int, int]] = []
     removal_order(
         tiny_model("llama"),

@@ -106,7 +106,7 @@ def requests(example: Example) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("shots", "task"), COMPARED)
-def test_prompts_and_predictions_are_those_of_the_harness(
+def test_prompts_and_predictions_match_the_harness(
     shots: str, task: str, loaded: LoadedModel, tmp_path: Path
 ) -> None:
     folder = write_splits(tmp_path, task)
@@ -193,7 +193,7 @@ def test_a_row_has_its_prompt_in_every_selection(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_not_multiple_choice_is_refused_before_its_rows_are_read(
+def test_other_tasks_than_multiple_choice_are_refused_before_their_rows_are_read(
     reference: str, message: str
 ) -> None:
     with pytest.raises(UnknownTask) as refusal:

@@ -48,5 +48,5 @@ def test_a_machine_failure_is_known_by_its_cause(error: Exception) -> None:
     ],
     ids=repr,
 )
-def test_other_failures_are_those_of_the_model_or_the_data(error: Exception) -> None:
+def test_other_failures_belong_to_the_model_or_the_data(error: Exception) -> None:
     assert not is_machine_failure(error)

@@ -15,7 +15,7 @@ from tests.support.sweeps.fake_launcher import FakeLauncher, run_round, saved_mo
 PAST = datetime.now(UTC) - timedelta(days=3)
 
 
-def test_a_revision_equals_that_of_a_sweep(tmp_path: Path, tiny_folder: Path) -> None:
+def test_a_revision_equals_the_revision_of_a_sweep(tmp_path: Path, tiny_folder: Path) -> None:
     from prunelake.models.sources import resolve_model
 
     (entry,) = watchlist(tmp_path, {"model": str(tiny_folder)}).entries

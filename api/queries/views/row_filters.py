@@ -26,19 +26,19 @@ NON_NUMERIC = re.compile("[^-+.0-9eE]")
 class RowFilter:
     """A condition on a column of type `kind`: the suffix of its parameter, and typed values.
 
-    Without a suffix the column has one of the values. `is_of_run`: a column of `runs` that the view
-    lacks.
+    Without a suffix the column has one of the values. `is_run_column`: the view lacks the column,
+    but `runs` has it.
     """
 
     column: str
     kind: str
     suffix: str
     values: Sequence[Any]
-    is_of_run: bool = False
+    is_run_column: bool = False
 
     def sql(self, name: str) -> tuple[str, dict[str, Any]]:
         """The condition, and its values by parameter; the parameters begin with `name`."""
-        if self.is_of_run:
+        if self.is_run_column:
             named = f"select run_id from runs where list_contains(${name}, {self.column})"
             return f"run_id in ({named})", {name: list(self.values)}
         if self.suffix == "null":
@@ -88,7 +88,7 @@ def row_filters(view: View, parameters: Mapping[str, Sequence[str]]) -> list[Row
 
 def _row_filter(view: View, parameter: str, texts: Sequence[str]) -> RowFilter:
     if parameter in view.run_columns:
-        return RowFilter(parameter, "varchar", "", texts, is_of_run=True)
+        return RowFilter(parameter, "varchar", "", texts, is_run_column=True)
     column, suffix = _column(view, parameter)
     kind = view.columns[column]
     if suffix == "":

@@ -89,7 +89,7 @@ def stored_page(page: RowPage) -> StoredPage | None:
     runs = [f.values for f in page.filters if (f.column, f.suffix) == ("run_id", "")]
     if page.view.name not in STORED_VIEWS or [len(values) for values in runs] != [1]:
         return None
-    if any(f.is_of_run for f in page.filters):
+    if any(f.is_run_column for f in page.filters):
         return None
     if any(page.view.columns[name] not in FILTER_SUFFIXES for name, _ in page.order):
         return None  # a list

@@ -21,7 +21,7 @@ MetricKey = tuple[str, str, str, str]
 PREDICTION_METRICS: tuple[MetricKey, ...] = tuple(
     (name, "", "", "")
     for name, definition in METRIC_DEFINITIONS.items()
-    if definition.is_of_predictions
+    if definition.covers_all_predictions
 )
 """The metrics of every run, even of a run in which no example could be scored."""
 

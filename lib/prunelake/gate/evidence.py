@@ -117,7 +117,7 @@ class RunEvidence:
         definition = METRIC_DEFINITIONS[row["metric"]]
         width = definition.high - definition.low
         is_ece = row["metric"] == "ece"
-        is_mean = definition.is_of_predictions or row["metric"] in AOPC_METRICS
+        is_mean = definition.covers_all_predictions or row["metric"] in AOPC_METRICS
         is_equal = row["delta"] == 0 and row["delta_se"] is None
         if (
             not is_equal

@@ -14,7 +14,7 @@ class RowLengths:
     - `step`: rows are padded to a multiple of it; `short_step` counts for rows of up to
       SHORT_ROW_TOKENS.
     - `padding_share`: a batch may have this share of its own tokens as padding, or of the budget if
-      `is_of_budget`.
+      `scales_with_budget`.
     - `free_padding`: a batch may always have so many tokens of padding.
     """
 
@@ -22,7 +22,7 @@ class RowLengths:
     step: int
     short_step: int
     padding_share: float
-    is_of_budget: bool
+    scales_with_budget: bool
     free_padding: int
 
     def padded(self, count: int) -> int:
@@ -32,13 +32,15 @@ class RowLengths:
 
     def allowed_padding(self, tokens: int, budget: float) -> float:
         """The most tokens of padding in a batch of `tokens`, all counted once for each level."""
-        share = self.padding_share * (budget if self.is_of_budget else tokens)
+        share = self.padding_share * (budget if self.scales_with_budget else tokens)
         return max(share, self.free_padding)
 
 
-CPU_LENGTHS = RowLengths(128, 1, 1, padding_share=1 / 16, is_of_budget=True, free_padding=0)
+CPU_LENGTHS = RowLengths(128, 1, 1, padding_share=1 / 16, scales_with_budget=True, free_padding=0)
 """More padding than a sixteenth of a batch costs more than another pass."""
 
-GPU_LENGTHS = RowLengths(384, 16, 8, padding_share=0.05, is_of_budget=False, free_padding=1024)
+GPU_LENGTHS = RowLengths(
+    384, 16, 8, padding_share=0.05, scales_with_budget=False, free_padding=1024
+)
 """Kernels of a GPU are chosen for each length, and those with a mask copy it unless its rows are
 aligned. Long trees leave little padding. Starting a batch takes as long as 1,024 tokens."""

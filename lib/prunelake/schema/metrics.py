@@ -50,9 +50,9 @@ class MetricDefinition:
     that already compares a level with level 0: it is constant at level 0, so a test against that
     constant would mean nothing. `is_tested_at_margin` is true for a share of examples that is 0 at
     level 0 by definition: the test asks whether it exceeds `margin`, not whether it exceeds 0.
-    `is_of_predictions` is true for the mean of a value that every scored prediction has; such a
-    metric has a row in every run, even if no example could be scored. `needs` names the data that a
-    prediction must have besides its option, so that the metric has a value. A change smaller than
+    `covers_all_predictions` is true for the mean of a value that every scored prediction has: such
+    a metric has a row in every run, even if no example could be scored. `needs` names the data that
+    a prediction must have besides its option, so that the metric has a value. A change smaller than
     `margin`, in the unit of the metric, counts as no change (equivalence).
     """
 
@@ -63,7 +63,7 @@ class MetricDefinition:
     high: float = 1.0
     is_tested: bool = True
     is_tested_at_margin: bool = False
-    is_of_predictions: bool = False
+    covers_all_predictions: bool = False
     needs: str | None = None
     margin: float = DEFAULT_MARGIN
 
@@ -73,13 +73,13 @@ LOG_LIKELIHOODS = "the log-likelihoods of all options"
 
 METRIC_DEFINITIONS: Mapping[str, MetricDefinition] = {
     "accuracy": MetricDefinition(
-        "accuracy", "share correct", higher_is_better=True, is_of_predictions=True
+        "accuracy", "share correct", higher_is_better=True, covers_all_predictions=True
     ),
     "accuracy_norm": MetricDefinition(
         "accuracy per byte",
         "share correct",
         higher_is_better=True,
-        is_of_predictions=True,
+        covers_all_predictions=True,
         needs=LOG_LIKELIHOODS,
     ),
     "ece": MetricDefinition("ECE", "0 to 1", higher_is_better=False, needs=CONFIDENCE),
@@ -95,7 +95,7 @@ METRIC_DEFINITIONS: Mapping[str, MetricDefinition] = {
         "0 to 2",
         higher_is_better=False,
         high=2.0,
-        is_of_predictions=True,
+        covers_all_predictions=True,
         needs=LOG_LIKELIHOODS,
     ),
     "top_label_brier": MetricDefinition(
@@ -112,14 +112,14 @@ METRIC_DEFINITIONS: Mapping[str, MetricDefinition] = {
         "nats to the right option",
         higher_is_better=False,
         high=math.inf,
-        is_of_predictions=True,
+        covers_all_predictions=True,
         needs=LOG_LIKELIHOODS,
     ),
     "mean_confidence": MetricDefinition(
         "mean confidence",
         "probability of the predicted option",
         higher_is_better=None,
-        is_of_predictions=True,
+        covers_all_predictions=True,
         needs=CONFIDENCE,
     ),
     "auroc": MetricDefinition(
@@ -133,7 +133,7 @@ METRIC_DEFINITIONS: Mapping[str, MetricDefinition] = {
         "share of predictions changed",
         higher_is_better=False,
         is_tested_at_margin=True,
-        is_of_predictions=True,
+        covers_all_predictions=True,
         margin=FLIP_MARGIN,
     ),
     "harmful_flip_rate": MetricDefinition(
@@ -141,14 +141,14 @@ METRIC_DEFINITIONS: Mapping[str, MetricDefinition] = {
         "share turned wrong",
         higher_is_better=False,
         is_tested=False,
-        is_of_predictions=True,
+        covers_all_predictions=True,
     ),
     "beneficial_flip_rate": MetricDefinition(
         "beneficial flip rate",
         "share turned right",
         higher_is_better=True,
         is_tested=False,
-        is_of_predictions=True,
+        covers_all_predictions=True,
     ),
     "kl_from_unpruned": MetricDefinition(
         "KL from unpruned",
@@ -156,7 +156,7 @@ METRIC_DEFINITIONS: Mapping[str, MetricDefinition] = {
         higher_is_better=False,
         high=math.inf,
         is_tested=False,
-        is_of_predictions=True,
+        covers_all_predictions=True,
         needs=LOG_LIKELIHOODS,
     ),
     "perplexity": MetricDefinition(

@@ -43,7 +43,7 @@ def is_machine_failure(error: BaseException) -> bool:
     The same sweep may succeed on another machine, or later. Other errors have their cause in the
     model or the data.
     """
-    return any(map(_is_of_machine, _causes(error)))
+    return any(map(_is_machine_error, _causes(error)))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -53,7 +53,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__
 
 
-def _is_of_machine(error: BaseException) -> bool:
+def _is_machine_error(error: BaseException) -> bool:
     if isinstance(error, MACHINE_ERRORS):
         return True
     if isinstance(error, OSError) and error.errno in MACHINE_ERROR_NUMBERS:

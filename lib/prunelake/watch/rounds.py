@@ -130,8 +130,8 @@ class WatchRound:
         The revisions of models in `unresolved` entries are unknown, so their attempts stay.
         """
         for attempt in unwanted.values():
-            is_of_this_watchlist = attempt.watchlist == str(self._watchlist.path.absolute())
-            if not is_of_this_watchlist or attempt.entry in unresolved:
+            is_listed_here = attempt.watchlist == str(self._watchlist.path.absolute())
+            if not is_listed_here or attempt.entry in unresolved:
                 continue
             if attempt.state == "running":
                 alive_at = attempt_log.last_heartbeat(self._lake, attempt)

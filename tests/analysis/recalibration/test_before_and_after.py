@@ -70,7 +70,7 @@ def test_there_is_a_row_for_every_level_calibrator_and_metric(lake: Path) -> Non
             assert row["value"] is not None
 
 
-def test_before_is_the_metric_and_value_is_that_of_the_cross_fitted_confidence(lake: Path) -> None:
+def test_before_is_the_metric_and_value_matches_the_cross_fitted_confidence(lake: Path) -> None:
     log_likelihoods, gold = drawn()
     scores, options = scores_and_options(log_likelihoods, gold)
     plain = {
@@ -194,7 +194,7 @@ def test_a_calibrator_is_fitted_to_all_rows_of_its_level(lake: Path) -> None:
         assert (row["fit_rows"], row["note"]) == (200, None)
 
 
-def test_recalibrated_reliability_is_that_of_the_recalibrated_confidence(lake: Path) -> None:
+def test_recalibrated_reliability_matches_the_recalibrated_confidence(lake: Path) -> None:
     bins_of_all = rows_of(lake, "from recalibrated_reliability order by all")
     assert {(r["level"], r["calibrator"]) for r in bins_of_all} == {
         (level, name) for level in (0, 1) for name in CALIBRATOR_NAMES
@@ -275,7 +275,7 @@ def test_a_calibrated_model_rarely_seems_to_gain_by_recalibration() -> None:
     assert seeming_gains <= samples // 2
 
 
-def test_the_resamples_are_those_of_the_metrics(lake: Path) -> None:
+def test_the_resamples_match_the_metrics(lake: Path) -> None:
     weights = statistics.bootstrap_weights(
         np.zeros(200, dtype=int), BOOTSTRAP_REPLICATES, BOOTSTRAP_SEED
     )

@@ -15,7 +15,7 @@ from prunelake.schema.arrays import FloatArray
 from tests.support.runs.recalibrated_runs import drawn, scores_and_options
 
 
-def test_a_shift_equals_that_of_a_temperature_fitted_to_the_resample() -> None:
+def test_a_shift_equals_a_temperature_fitted_to_the_resample() -> None:
     log_likelihoods, gold = drawn(300)
     values = log_likelihoods[1].copy()
     values[:40, 2] = -np.inf  # some examples have two options

@@ -68,9 +68,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
 
 @pytest.mark.parametrize("strategy", ["cosine", ""])
 @pytest.mark.parametrize("metric", ["ece", "comprehensiveness"])
-def test_the_numbers_equal_those_of_the_views(
-    strategy: str, metric: str, connection: Connection
-) -> None:
+def test_the_numbers_equal_the_views(strategy: str, metric: str, connection: Connection) -> None:
     ((run_id,),) = connection.execute(
         "select run_id from runs where strategy = ?", [strategy]
     ).fetchall()

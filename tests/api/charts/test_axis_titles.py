@@ -15,7 +15,7 @@ from tests.support.api.chart_rows import LEVELS, spec
         ("expert:use", "removed experts of each block (0 = unpruned)"),
     ],
 )
-def test_the_axis_of_levels_names_what_they_count(strategy: str, title: str) -> None:
+def test_the_axis_of_levels_names_the_counted_parts(strategy: str, title: str) -> None:
     chart = levels_chart(LEVELS, ["accuracy", "ece"])
     count_parts(chart, strategy)
     text = str(spec(chart))

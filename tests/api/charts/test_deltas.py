@@ -59,7 +59,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
 
 
 @pytest.mark.parametrize("metric", ["ece", "nll", "auroc", "mean_confidence"])
-def test_the_numbers_equal_those_of_the_views(metric: str, connection: Connection) -> None:
+def test_the_numbers_equal_the_views(metric: str, connection: Connection) -> None:
     ((run_id,),) = connection.execute("select run_id from runs").fetchall()
     drawn = spec(metric, run_metrics.headline_metrics([run_id]).rows(connection))
     for panel, name in enumerate(("accuracy", metric)):

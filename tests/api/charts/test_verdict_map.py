@@ -48,7 +48,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
         yield connection
 
 
-def test_the_verdicts_are_those_of_the_view(connection: Connection) -> None:
+def test_the_verdicts_match_the_view(connection: Connection) -> None:
     ((run_id,),) = connection.execute("select run_id from runs").fetchall()
     drawn = spec(run_metrics.headline_metrics([run_id]).rows(connection))
     names = {
@@ -143,7 +143,7 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def test_contrast_equals_that_of_the_standard() -> None:
+def test_contrast_equals_the_standard() -> None:
     assert contrast("#000000", "#FFFFFF") == pytest.approx(21)
     assert contrast("#777777", "#FFFFFF") == pytest.approx(4.48, abs=0.005)
 

@@ -162,7 +162,7 @@ def test_a_deeper_level_is_proposed_if_all_levels_pass(tmp_path: Path) -> None:
     assert text[-1] == "To settle it: prunelake sweep --model tiny --task demo --levels 0,1,2,3"
 
 
-def test_a_tick_needs_every_task_and_what_is_not_measured_has_a_dash(tmp_path: Path) -> None:
+def test_a_tick_needs_every_task_and_a_missing_measurement_has_a_dash(tmp_path: Path) -> None:
     compared_run(tmp_path, "one", {1: {}, 2: {}, 3: UNEXPLAINED}, task="one", model="m/small")
     compared_run(
         tmp_path, "two", {1: {}, 2: UNEXPLAINED, 3: UNEXPLAINED}, task="two", model="m/small"
@@ -241,7 +241,7 @@ def printed(lake: Path, *options: str) -> str:
     return result.stdout
 
 
-def test_the_command_prints_both_answers_the_evidence_and_what_would_change(lake: Path) -> None:
+def test_the_command_prints_answers_evidence_and_changes(lake: Path) -> None:
     text = printed(lake)
     assert "small on demo\nbudget: none; margins: accuracy 0.02, ECE 0.02, explanations" in text
     assert "Without recalibration: remove 2 of 8 attention layers" in text

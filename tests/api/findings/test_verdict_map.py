@@ -94,7 +94,7 @@ def test_the_map_begins_with_the_finding_and_has_every_run(tmp_path: Path) -> No
     assert (second["run_id"], second["verdicts"]) == (table, [None] * 4)
 
 
-def test_a_lake_without_a_verdict_says_what_is_known_of_its_latest_run(tmp_path: Path) -> None:
+def test_a_lake_without_a_verdict_describes_its_latest_run(tmp_path: Path) -> None:
     published_run(tmp_path, model="a table", task="reviews")
     publish(tmp_path, analyse)
     with api_client(tmp_path) as client:

@@ -268,7 +268,7 @@ def test_work_is_cancelled_when_all_its_readers_have_left() -> None:
     asyncio.run(leave())
 
 
-def test_work_goes_on_for_the_readers_who_stay() -> None:
+def test_work_continues_for_readers_who_stay() -> None:
     async def leave() -> None:
         readers, left, stays = Readers(), asyncio.Event(), asyncio.Event()
         one = asyncio.create_task(readers.ask(left))

@@ -83,7 +83,7 @@ def test_a_range_of_another_version_gets_the_whole_answer(client: TestClient, bo
         assert (answer.status_code, answer.content) == (200, body)
 
 
-def test_head_tells_the_size_and_that_ranges_work(client: TestClient, body: bytes) -> None:
+def test_head_gives_the_size_and_accepts_ranges(client: TestClient, body: bytes) -> None:
     head = client.head(FILE)
     assert head.headers["content-length"] == str(len(body))
     assert head.headers["accept-ranges"] == "bytes"

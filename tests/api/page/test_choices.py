@@ -56,7 +56,7 @@ def test_the_address_has_the_names_of_the_api_and_a_note_names_others(
     expect(chartless.page.locator("#message")).to_be_empty()
 
 
-def test_another_level_requests_only_what_depends_on_it(reader: PageReader, runs: PageLake) -> None:
+def test_another_level_requests_only_its_own_parts(reader: PageReader, runs: PageLake) -> None:
     reader.open(f"?run={runs.explained}&level=1")
     reader.see_all()
     reader.requests.clear()

@@ -56,7 +56,7 @@ def test_the_sentences_describe_the_chosen_level(chartless: PageReader, runs: Pa
     expect(words.nth(len(said[2]) - 1)).to_have_text(said[2][-1])
 
 
-def test_the_numbers_are_those_of_the_lake(chartless: PageReader, runs: PageLake) -> None:
+def test_the_numbers_match_the_lake(chartless: PageReader, runs: PageLake) -> None:
     chartless.open(f"?run={runs.judged}&level=1&metric=ece")
     ((before, after, verdict),) = (
         tuple(row.values())

@@ -28,7 +28,7 @@ def test_the_ids_of_a_drawing_do_not_depend_on_earlier_drawings() -> None:
 
 
 @pytest.mark.parametrize("chart", [matrix_chart(TWO), importance_chart(LAYERS, 15)])
-def test_derived_dark_colours_are_those_of_the_dark_chart(chart: Part) -> None:
+def test_derived_dark_colours_match_the_dark_chart(chart: Part) -> None:
     light, dark = (formats.svg(house_style.vega_lite(chart, theme)) for theme in ("light", "dark"))
     pairs = zip(COLOUR_ATTRIBUTES.findall(light), COLOUR_ATTRIBUTES.findall(dark), strict=True)
     mixed = 0

@@ -117,7 +117,7 @@ def test_the_error_without_a_matching_run_names_the_runs(client: TestClient) -> 
     assert f"hub:org/alpha, boolq, cosine, {run_named('older')}" in error["choices"]
 
 
-def test_the_sentences_equal_those_of_the_report(lake: Path, client: TestClient) -> None:
+def test_the_sentences_equal_the_report(lake: Path, client: TestClient) -> None:
     run_id = run_named("newer")
     with views.connect(lake) as connection:
         levels = run_metrics.headline_metrics([run_id]).rows(connection)

@@ -131,7 +131,7 @@ def test_a_run_in_a_segment_is_not_written_again(lake: Path) -> None:
     assert table_files(lake) == before
 
 
-def test_a_second_analysis_replaces_that_of_a_segment(lake: Path) -> None:
+def test_a_second_analysis_replaces_the_analysis_in_a_segment(lake: Path) -> None:
     compact(lake)
     collect_garbage(lake, NO_GRACE)
     plain, older = (identity_of(name)[1] for name in ("plain", "older"))

@@ -87,7 +87,7 @@ def rows(lake: Location) -> Iterator[tuple[str, pl.DataFrame]]:
             yield f"view {name}", views.select(connection, f"select * from {name} order by all")
 
 
-def test_tables_and_views_equal_those_of_a_folder(folder: Path, filled: ObjectPath) -> None:
+def test_tables_and_views_equal_a_folder(folder: Path, filled: ObjectPath) -> None:
     assert read.run_ids(filled) == read.run_ids(folder)
     assert read.unanalysed_run_ids(filled) == read.unanalysed_run_ids(folder)
     expected = dict(rows(folder))
@@ -254,7 +254,7 @@ def no_check(*_: object) -> None:
     """Stands for `BlockChecks`: no manifest lists the object."""
 
 
-def test_threads_that_share_an_open_object_read_what_they_ask_for(
+def test_threads_that_share_an_open_object_read_their_own_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(duckdb_filesystem, "BLOCK_BYTES", 4)

@@ -27,7 +27,7 @@ def test_the_libraries_of_a_gpu_report_too_little_memory_in_their_own_words() ->
     assert not is_out_of_memory(MemoryError("out of memory"))
 
 
-def test_a_gpu_that_failed_is_told_from_one_that_is_full() -> None:
+def test_a_gpu_that_failed_differs_from_a_full_gpu() -> None:
     failure = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
     assert is_device_failure(failure)
     assert not is_device_failure(torch.AcceleratorError("CUDA error: out of memory"))
@@ -87,7 +87,7 @@ def test_a_backward_pass_of_7b_has_a_budget_of_its_own(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt_neox"])
-def test_the_gradient_budget_covers_what_a_backward_pass_keeps(family: str) -> None:
+def test_the_gradient_budget_covers_the_tensors_of_a_backward_pass(family: str) -> None:
     model = tiny_model(family, hidden_size=64, intermediate_size=160)
     weights = {p.untyped_storage()._cdata for p in model.parameters()}
     kept: dict[int, torch.Tensor] = {}

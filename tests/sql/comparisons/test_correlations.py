@@ -175,7 +175,7 @@ options = st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.5]), min_size=2, max_size
         )
     )
 )
-def test_correlations_of_random_metrics_equal_those_of_scipy(
+def test_correlations_of_random_metrics_equal_scipy(
     drawn: tuple[list[list[list[float]]], list[float]],
 ) -> None:
     levels, drops = drawn

@@ -214,7 +214,7 @@ def test_is_reached_equals_a_plain_loop_over_the_levels(levels: Levels) -> None:
     ("shift", "spread", "is_met"),
     [(0.0, 0.1, True), (-0.015, 0.1, False), (-0.015, 0.01, True), (-0.05, 0.01, False)],
 )
-def test_loss_bound_equals_that_of_the_one_sided_t_test(
+def test_loss_bound_equals_the_one_sided_t_test(
     tmp_path: Path, shift: float, spread: float, is_met: bool
 ) -> None:
     """The drops of comprehensiveness at level 1 are those of level 0 plus noise and a shift."""

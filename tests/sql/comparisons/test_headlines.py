@@ -30,7 +30,7 @@ def published(lake: Path, *keys: Key) -> str:
     return write(lake, run, reported=rows)
 
 
-def test_explanations_are_those_of_headlines_and_others_have_no_method(tmp_path: Path) -> None:
+def test_explanations_match_headlines_and_other_metrics_have_no_method(tmp_path: Path) -> None:
     explained_run(tmp_path, drops=DROPS, copies=10)
     keys = query(tmp_path, "select metric, method, operator, variant from headline_keys").rows()
     result = {metric: key for metric, *key in keys}
@@ -131,7 +131,7 @@ def test_a_metric_that_is_not_judged_has_no_verdict(tmp_path: Path) -> None:
     assert "accuracy" not in set(rows.filter(level=1)["metric"])
 
 
-def test_correlations_are_those_of_the_keys(tmp_path: Path) -> None:
+def test_correlations_match_the_keys(tmp_path: Path) -> None:
     explained_run(tmp_path, drops=DROPS)
     rows = query(tmp_path, "from headline_correlations")
     assert not rows.select("run_id", "metric", "scope").is_duplicated().any()

@@ -19,7 +19,7 @@ def undominated(lake: Path, metric: str = "accuracy", source: str = "pareto") ->
     return {(row["strategy"], row["level"]) for row in rows_of(lake, sql)}
 
 
-def test_a_level_is_dominated_by_one_that_removes_more_and_is_no_worse(tmp_path: Path) -> None:
+def test_a_level_is_dominated_by_a_level_that_removes_more_and_is_no_worse(tmp_path: Path) -> None:
     accuracy = {0: 0.75, 1: 0.5, 2: 0.625, 3: 0.625, 4: 0.25}
     metric_run(tmp_path, "run", {("accuracy", ""): accuracy})
     # Level 1 is worse than level 2, which removes more. Level 2 equals level 3, which removes more.
@@ -114,7 +114,7 @@ def test_a_metric_without_a_value_or_direction_has_no_point(tmp_path: Path) -> N
     assert rows == [{"level": 0, "metric": "accuracy", "layer_count": None, "removed_share": None}]
 
 
-def test_explanations_are_those_of_the_headline(tmp_path: Path) -> None:
+def test_explanations_match_the_headline(tmp_path: Path) -> None:
     drops = {(m, o): 0.5 for m in ("lime", "kernel_shap") for o in ("replace", "delete_text")}
     explained_run(tmp_path, drops=drops)
     rows = rows_of(tmp_path, "select * from pareto where metric = 'comprehensiveness'")

@@ -63,7 +63,7 @@ def test_a_run_that_has_grown_counts_once(tmp_path: Path) -> None:
     st.lists(st.integers(2, 6), min_size=3, max_size=5),
     st.integers(0, 2**32 - 1),
 )
-def test_repeated_measures_equals_that_of_pingouin(sizes: list[int], seed: int) -> None:
+def test_repeated_measures_equals_pingouin(sizes: list[int], seed: int) -> None:
     import pingouin
 
     generator = np.random.default_rng(seed)

@@ -174,7 +174,7 @@ def test_p_is_adjusted_over_the_requested_runs(tmp_path: Path) -> None:
         max_size=12,
     )
 )
-def test_p_adjusted_equals_that_of_statsmodels(p_values: list[float | None]) -> None:
+def test_p_adjusted_equals_statsmodels(p_values: list[float | None]) -> None:
     rows = [metric(f"ece_{i}", p=p) for i, p in enumerate(p_values)]
     with tempfile.TemporaryDirectory() as folder:
         result = {r["metric"]: r["p_adjusted"] for r in judged(Path(folder), *rows)}
@@ -185,7 +185,7 @@ def test_p_adjusted_equals_that_of_statsmodels(p_values: list[float | None]) -> 
         assert result[f"ece_{i}"] == expected
 
 
-def test_the_verdicts_of_the_view_are_those_of_the_schema() -> None:
+def test_the_verdicts_of_the_view_match_the_schema() -> None:
     macro = (sql_folder() / "comparisons" / "verdicts.sql").read_text(encoding="utf-8")
     (case,) = re.findall(r"case\n\s+when n is null.*?end as verdict", macro, re.DOTALL)
     words = re.findall(r"(?:then|else) '([a-z ]+)'", case)

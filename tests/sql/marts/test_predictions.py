@@ -297,7 +297,7 @@ levels_of_predictions = st.lists(
 
 @settings(max_examples=repeats(6, 12), deadline=None)
 @given(levels_of_predictions)
-def test_marts_of_random_predictions_equal_those_of_scipy(
+def test_marts_of_random_predictions_equal_scipy(
     levels: list[list[tuple[list[float], int]]],
 ) -> None:
     golds = [gold for _, gold in levels[0]]

@@ -123,7 +123,7 @@ def test_the_earlier_of_two_tokens_with_equal_scores_ranks_higher(tmp_path: Path
 
 @settings(max_examples=repeats(10, 25), deadline=None)
 @given(st.lists(random_scores, min_size=1, max_size=3))
-def test_overlap_and_spearman_equal_those_of_sets_and_scipy(examples: list[Scores]) -> None:
+def test_overlap_and_spearman_equal_sets_and_scipy(examples: list[Scores]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         lake = lake_of(folder, examples)
         pairs = rows_of(lake, "from attribution_pairs")

@@ -215,7 +215,7 @@ scores = st.lists(st.integers(-2, 2), min_size=TOKENS, max_size=TOKENS).filter(
 
 @settings(max_examples=repeats(8, 15), deadline=None)
 @given(st.fixed_dictionaries(dict.fromkeys(product(LEVELS, SEEDS), scores)))
-def test_agreement_across_seeds_equals_that_of_all_ordered_pairs(
+def test_agreement_across_seeds_equals_all_ordered_pairs(
     given_scores: dict[tuple[int, int], list[int]],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -30,7 +30,7 @@ def write_texts(lake: Path, rows: list[dict[str, Any]], **tables: Any) -> None:
     write(lake, RUN, predictions=predictions, texts=rows, **tables)
 
 
-def test_each_text_stands_beside_that_of_level_0(tmp_path: Path) -> None:
+def test_each_text_stands_beside_the_text_of_level_0(tmp_path: Path) -> None:
     write_texts(tmp_path, texts())
     rows = rows_of(tmp_path, "from paired_texts where level = 1 order by example_id")
     assert [row["unpruned_generated"] for row in rows] == ["1 2 3 4 5", "1 2 1 2 1 2", "", "7"]

@@ -25,7 +25,7 @@ def test_a_model_is_also_known_by_the_last_part_of_its_reference(tmp_path: Path)
 
 
 @pytest.mark.parametrize("reference", NAMES)
-def test_the_name_in_sentences_is_that_of_the_view(reference: str) -> None:
+def test_the_name_in_sentences_matches_the_view(reference: str) -> None:
     assert model_name(reference) == NAMES[reference]
 
 

@@ -35,8 +35,8 @@ def smaller_mixture(
     for name, weight in model.state_dict().items():
         _, found, rest = name.partition("layers.")
         number, _, own = rest.partition(".")
-        is_of_experts = found and own.startswith(("mlp.gate.", "mlp.experts."))
-        weights[name] = weight[[*kept][int(number)]] if is_of_experts else weight
+        is_expert_weight = found and own.startswith(("mlp.gate.", "mlp.experts."))
+        weights[name] = weight[[*kept][int(number)]] if is_expert_weight else weight
     smaller.load_state_dict(weights, strict=True)
     return smaller
 

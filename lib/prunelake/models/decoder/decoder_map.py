@@ -89,7 +89,7 @@ def removable_parts(model: PreTrainedModel, unit: Unit) -> tuple[tuple[BlockPart
     found = [tuple(part for part in block.parts if part.kind in kinds) for block in blocks]
     if not any(found):
         raise UnsupportedModel(
-            f"{type(model).__name__} has no {UNIT_NAMES[unit]}: {_what_block_does(blocks[0])}; "
+            f"{type(model).__name__} has no {UNIT_NAMES[unit]}: {_block_description(blocks[0])}; "
             f"use the unit {' or '.join(_units_of(blocks))}"
         )
     return tuple(parts for parts in found if parts)
@@ -118,7 +118,7 @@ def _block_list(model: PreTrainedModel) -> nn.ModuleList:
     return next(iter(lists.values()))
 
 
-def _what_block_does(block: DecoderBlock) -> str:
+def _block_description(block: DecoderBlock) -> str:
     """The part that mixes tokens, in words: "block 0 mixes tokens with M, a state space"."""
     mixers = [
         f"{type(part.module).__name__}, {MIXER_NAMES[part.kind]}"
