@@ -21,7 +21,7 @@ from prunelake.analysis.analyse import analyse
 from prunelake.cli.demo import run_demo
 from prunelake.errors import UnknownTask
 from prunelake.lake.commit import write_profile, write_run
-from prunelake.lake.read import profile_ids, read_table, run_ids
+from prunelake.lake.read import read_table, run_ids
 from prunelake.lake.recorded import RECORDED_LAKE, pack_lake, unpack_lake
 from prunelake.schema.profile_tables import PROFILE_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
@@ -44,7 +44,7 @@ def record(lake: Path, packed: Path = RECORDED_LAKE) -> None:
                 frames["examples"] = without_texts(frames["examples"])
             write_run(copy, run, frames)
             analyse(copy, run_id)
-        for profile_id in profile_ids(lake):
+        for profile_id in read_table(lake, "profiles")["profile_id"]:
             write_profile(copy, *_entry(lake, PROFILE_TABLES, profile_id))
         pack_lake(copy, packed)
     size = packed.stat().st_size

@@ -8,8 +8,8 @@ import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from prunelake.errors import LimitExceeded, QueryError, one_line
-from prunelake.lake.sql.bound_query import Connection, sql_identifier
-from prunelake.lake.sql.views import error_message, read_only_statement
+from prunelake.lake.sql.bound_query import Connection, error_message, sql_identifier
+from prunelake.lake.sql.views import read_only_statement
 from prunelake.schema.row_formats import RowFormat, encode_rows, to_json
 
 from .exported_types import export_type, type_name

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import duckdb
 
 from prunelake.errors import LimitExceeded, NoSnapshot, PruneLakeError, QueryError
-from prunelake.lake.sql.views import error_message
+from prunelake.lake.sql.bound_query import error_message
 from prunelake.schema.row_formats import RowFormat
 
 from ..queries.snapshots.snapshot import LatestSnapshot, open_cursor

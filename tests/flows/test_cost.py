@@ -11,7 +11,6 @@ from prefect.flows import load_flow_from_entrypoint
 
 from prunelake.errors import UnknownLayer
 from prunelake.flows import cost as flow_module
-from prunelake.lake import read
 from prunelake.profiling.measurement import Workload
 from prunelake.profiling.profile import ProfileRequest
 from prunelake.settings import Settings
@@ -19,6 +18,7 @@ from prunelake.spec import Strategy
 from tests.support.models.tiny_models import tiny_model
 from tests.support.models.tiny_tokenizer import tiny_tokenizer
 from tests.support.paths import ROOT
+from tests.support.runs.profile_rows import profile_ids
 
 QUICK = Workload(prompt_tokens=4, new_tokens=2, repeats=1)
 
@@ -52,7 +52,7 @@ def test_a_worker_writes_the_profile_and_shows_it(
     settings = Settings(lake=tmp_path / "lake", cache=tmp_path / "cache", device="cpu")
     with caplog.at_level(logging.INFO):
         profile_id = flow_module.cost.fn(wanted, settings)
-    assert read.profile_ids(settings.lake) == [profile_id]
+    assert profile_ids(settings.lake) == [profile_id]
     assert [(row["profile_id"], row["level"]) for row in shown] == [
         (profile_id, 0),
         (profile_id, 2),
@@ -73,7 +73,7 @@ def test_a_failing_artifact_does_not_fail_a_profile(
     monkeypatch.setattr(flow_module, "create_table_artifact", fail)
     settings = Settings(lake=tmp_path / "lake", cache=tmp_path / "cache", device="cpu")
     profile_id = flow_module.cost.fn(wanted, settings)
-    assert read.profile_ids(settings.lake) == [profile_id]
+    assert profile_ids(settings.lake) == [profile_id]
     assert "is written, but not shown: RuntimeError: gone" in caplog.text
 
 

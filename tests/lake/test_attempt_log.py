@@ -1,6 +1,5 @@
 """The log of attempts: a write succeeds only if its writer has read the current file."""
 
-import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,19 +37,6 @@ def test_one_of_two_writers_of_an_attempt_wins(tmp_path: Path) -> None:
     (tmp_path / ".watch" / f"{first.key}.json").write_text("no attempt")
     with pytest.raises(CorruptFile, match="delete it"):
         attempt_log.read_attempts(tmp_path)
-
-
-def test_the_count_of_machine_failures_is_read_from_files_of_older_code(tmp_path: Path) -> None:
-    """Their reason began with the count."""
-    new = attempt(state="failed", machine_failures=2, reason="no memory:\nkilled")
-    fields = new.model_dump(mode="json", exclude={"machine_failures"})
-    old = fields | {"reason": f"machine failure 2: {new.reason}"}
-    file = tmp_path / ".watch" / f"{new.key}.json"
-    file.parent.mkdir()
-    file.write_text(json.dumps(old))
-    assert attempt_log.read_attempts(tmp_path) == {new.key: new}
-    assert attempt_log.compare_and_swap(tmp_path, new, new)
-    assert attempt_log.read_attempts(tmp_path) == {new.key: new}
 
 
 @pytest.mark.usefixtures("object_store")

@@ -6,11 +6,10 @@ has read. So the first of two watchers wins, and the other notices. An object st
 condition itself.
 """
 
-import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, ValidationError
 
 from prunelake.errors import CorruptFile, LakeError, one_line
 from prunelake.lake.files.paths import ATTEMPTS_FOLDER
@@ -18,8 +17,6 @@ from prunelake.lake.storage.location import Location, list_folder, written_at
 from prunelake.lake.storage.reading import prefetch_all
 from prunelake.lake.storage.swap import swap
 from prunelake.spec import FrozenValue
-
-_COUNTED_REASON = re.compile(r"machine failure (\d+): (.*)", re.DOTALL)
 
 
 class Attempt(FrozenValue):
@@ -46,17 +43,6 @@ class Attempt(FrozenValue):
     reason: str | None = None
     machine_failures: Annotated[int, Field(ge=0)] = 0
     retry_at: AwareDatetime | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_count(cls, fields: Any) -> Any:
-        """Read a file that older code has written: its reason begins with the count."""
-        if not isinstance(fields, dict) or "machine_failures" in fields:
-            return fields
-        counted = _COUNTED_REASON.fullmatch(str(fields.get("reason")))
-        if counted is None:
-            return fields
-        return fields | {"machine_failures": int(counted[1]), "reason": counted[2]}
 
     @property
     def idempotency_key(self) -> str:

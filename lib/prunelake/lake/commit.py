@@ -31,7 +31,7 @@ from prunelake.lake.files.manifests import (
 from prunelake.lake.files.paths import SEGMENT_PREFIX
 from prunelake.lake.files.row_checks import row_problems, schema_problem
 from prunelake.lake.files.write_errors import write_errors
-from prunelake.lake.read import check_format, has_run, read_content, require_lake, run_commit
+from prunelake.lake.read import complete_runs, has_run, read_content, require_lake, run_commit
 from prunelake.lake.storage.location import Location, storage_clock
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.profile_tables import PROFILE_SUBJECT, PROFILE_TABLES, PROFILES
@@ -47,7 +47,7 @@ def check_writable(lake: Location) -> None:
 
     Raises:
         LakeError: a folder that cannot be created or written.
-        WrongFormat: as `read.check_format`.
+        WrongFormat: a run of another format version.
     """
     try:
         storage_clock(lake)
@@ -56,8 +56,7 @@ def check_writable(lake: Location) -> None:
             f"lake {lake} cannot be written ({one_line(error)}); fix the permissions or choose "
             "another folder"
         ) from error
-    if lake.is_dir():  # a bucket has no empty folders
-        check_format(lake)
+    complete_runs(lake)
 
 
 def write_run(lake: Location, run: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> bool:
@@ -68,7 +67,7 @@ def write_run(lake: Location, run: Mapping[str, Any], frames: Mapping[str, pl.Da
 
     Raises:
         LakeError: rows that do not fit their table, or a folder that cannot be written.
-        WrongFormat: as `read.check_format`; a lake holds one format only.
+        WrongFormat: as `check_writable`; a lake holds one format only.
         CorruptFile: the lake has the run, and a file of it is damaged.
     """
     run_id = _validate(RUN_TABLES, run, frames)
@@ -116,7 +115,7 @@ def write_profile(
 
     Raises:
         LakeError: rows that do not fit their table, or a folder that cannot be written.
-        WrongFormat: as `read.check_format`.
+        WrongFormat: as `check_writable`.
         CorruptFile: a damaged profile.
     """
     profile_id = _validate(PROFILE_TABLES, profile, frames)

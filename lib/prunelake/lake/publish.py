@@ -10,7 +10,7 @@ from prunelake.identity import content_hash
 from prunelake.lake.commit import Analyse
 from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.files.verified import retry_without_damage
-from prunelake.lake.read import LakeContent, check_format, read_content, unanalysed_run_ids
+from prunelake.lake.read import LakeContent, read_content, require_lake, unanalysed_run_ids
 from prunelake.lake.snapshot_file import entries_of, write_snapshot
 from prunelake.lake.sql.bound_query import attach
 from prunelake.lake.sql.view_files import views_hash
@@ -97,7 +97,7 @@ def publish(lake: LocationT, analyse: Analyse) -> LocationT:
         LakeError: no such folder, or a snapshot that cannot be written.
         WrongFormat: a run of another format version.
     """
-    check_format(lake)
+    require_lake(lake)
     return retry_without_damage(lambda: _publish(lake, analyse))
 
 

@@ -166,11 +166,6 @@ def run_ids(lake: Location) -> list[str]:
     return readable_run_ids(complete_runs(lake))
 
 
-def profile_ids(lake: Location) -> list[str]:
-    """The ids of the complete profiles, sorted; none if there is no lake yet."""
-    return readable_run_ids(read_group(lake, PROFILE_TABLES).select())
-
-
 def unanalysed_run_ids(lake: Location) -> list[str]:
     """The ids of the undamaged runs without an undamaged analysis of this version, sorted.
 
@@ -289,17 +284,6 @@ def is_import(identity: str) -> bool:
 def is_sweep(identity: str) -> bool:
     """Whether the identity (JSON) of a run belongs to a sweep: not to a comparison or an import."""
     return "kind" not in json.loads(identity)
-
-
-def check_format(lake: Location) -> None:
-    """Raise unless every complete run has this format version.
-
-    Raises:
-        LakeError: no such folder.
-        WrongFormat: a run of another format version.
-    """
-    require_lake(lake)
-    complete_runs(lake)
 
 
 def require_lake(lake: Location) -> None:

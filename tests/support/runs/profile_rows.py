@@ -8,6 +8,7 @@ import polars as pl
 
 from prunelake.identity import content_hash
 from prunelake.lake.commit import write_profile
+from prunelake.lake.read import read_table
 from prunelake.lake.storage.location import Location
 from prunelake.schema.profile_tables import EFFICIENCY
 
@@ -62,6 +63,10 @@ def small_profile(
         for level, seconds in decode.items()
     ]
     return row, {"efficiency": EFFICIENCY.frame(rows)}
+
+
+def profile_ids(lake: Location) -> list[str]:
+    return sorted(read_table(lake, "profiles")["profile_id"])
 
 
 def profiled(

@@ -10,7 +10,14 @@ import polars as pl
 from prunelake.identity import content_hash
 from prunelake.lake.files import hashed_json, parquet
 from prunelake.lake.files.listed_file import ListedFile
-from prunelake.lake.files.manifests import VOID, Manifest, Owner, StoredManifest, decode, entry_name
+from prunelake.lake.files.manifests import (
+    VOID,
+    Manifest,
+    Owner,
+    StoredManifest,
+    decode,
+    own_name,
+)
 from prunelake.lake.files.paths import SEGMENT_PREFIX, ManifestName
 from prunelake.lake.storage.location import Location, create
 from prunelake.schema.table import Table, TableGroup
@@ -51,10 +58,7 @@ def retire_owner(
     lake: Location, group: TableGroup, manifest: StoredManifest, owner_id: str
 ) -> None:
     """Hide a run (or profile) of a manifest from readers, in all manifests."""
-    content = manifest.content
-    owner = content.owners[owner_id]
-    entry = entry_name(group, owner_id, owner.commit, content.analysis_version)
-    retire_manifest(lake, group, ManifestName(entry, owner.generation))
+    retire_manifest(lake, group, own_name(group, manifest.content, owner_id))
 
 
 def write_files(

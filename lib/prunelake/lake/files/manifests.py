@@ -153,8 +153,7 @@ class GroupManifests:
             return False
         if commits is not None and commits.get(owner_id) != owner.commit:
             return False
-        entry = entry_name(self.group, owner_id, owner.commit, content.analysis_version)
-        return ManifestName(entry, owner.generation) not in self.retired
+        return own_name(self.group, content, owner_id) not in self.retired
 
 
 def read_group(
@@ -244,6 +243,13 @@ def entry_name(group: TableGroup, owner_id: str, commit: str, analysis_version: 
     if group is ANALYSIS_TABLES:
         return f"{owner_id}-{commit}-v{analysis_version}"
     return owner_id
+
+
+def own_name(group: TableGroup, content: Manifest, owner_id: str) -> ManifestName:
+    """The name of the manifest of a run (or profile) alone; `content` may be of a segment."""
+    owner = content.owners[owner_id]
+    entry = entry_name(group, owner_id, owner.commit, content.analysis_version)
+    return ManifestName(entry, owner.generation)
 
 
 def owner_of_entry(group: TableGroup, entry: str) -> str:

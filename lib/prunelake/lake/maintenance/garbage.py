@@ -15,8 +15,8 @@ from prunelake.lake.files.manifests import (
     VOID,
     StoredManifest,
     decode,
-    entry_name,
     listed_files,
+    own_name,
     read_group,
 )
 from prunelake.lake.files.paths import (
@@ -147,10 +147,8 @@ def _replacements(
     serving: Mapping[str, Location],
 ) -> Iterator[Location]:
     """The files that make readers ignore the rows of a manifest: other manifests, or marks."""
-    version = manifest.content.analysis_version
-    for owner_id, owner in manifest.content.owners.items():
-        entry = entry_name(group, owner_id, owner.commit, version)
-        mark = ManifestName(entry, owner.generation).retired_mark(folder)
+    for owner_id in manifest.content.owners:
+        mark = own_name(group, manifest.content, owner_id).retired_mark(folder)
         if owner_id in serving:
             yield serving[owner_id]
         else:
@@ -174,11 +172,7 @@ def _collect_fences(lake: Location, group: TableGroup, is_old: IsOld) -> int:
     }
     used = {m.name for m in manifests.stored} | {d.manifest for d in manifests.damaged} | files
     hidden = {  # a mark may hide these
-        ManifestName(
-            entry_name(group, each, owner.commit, m.content.analysis_version), owner.generation
-        )
-        for m in manifests.stored
-        for each, owner in m.content.owners.items()
+        own_name(group, m.content, owner_id) for m in manifests.stored for owner_id in m.all_run_ids
     }
     counts = Counter(names.values())  # a manifest and its mark need each other
     outdated = [

@@ -60,10 +60,15 @@ def _translate_errors() -> Iterator[None]:
     except duckdb.InterruptException:
         raise
     except duckdb.Error as error:
-        lines = str(error).split("\n\nLINE ")[0].rstrip().split("\n")
-        # A traceback comes from `duckdb_filesystem`.
-        message = lines[-1 if lines[0].startswith("Traceback") else 0]
-        raise QueryError(f"{message}; `prunelake doctor` checks the files") from error
+        raise QueryError(f"{error_message(error)}; `prunelake doctor` checks the files") from error
+
+
+def error_message(error: Exception) -> str:
+    """The message of DuckDB in one line, without its copy of the statement."""
+    text = str(error).split("\n\nLINE ")[0]
+    if text.startswith("Traceback"):  # an error of `duckdb_filesystem`
+        text = text.rstrip().rpartition("\n")[2]
+    return " ".join(text.split())
 
 
 def attach(connection: Connection, path: Path, name: str) -> None:

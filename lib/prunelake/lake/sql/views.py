@@ -10,7 +10,7 @@ import polars as pl
 from prunelake.errors import QueryError, one_line
 from prunelake.lake.files.verified import BlockChecks, retry_without_damage
 from prunelake.lake.read import read_content, require_runs
-from prunelake.lake.sql.bound_query import BoundQuery, Connection, sql_literal
+from prunelake.lake.sql.bound_query import BoundQuery, Connection, error_message, sql_literal
 from prunelake.lake.sql.relations import damaged_files_sql, relation_sql
 from prunelake.lake.sql.view_template import copy_views
 from prunelake.lake.storage.location import Location
@@ -175,14 +175,6 @@ def describe_views(connection: Connection) -> pl.DataFrame:
         order by views.view_name
         """,
     )
-
-
-def error_message(error: Exception) -> str:
-    """The message of DuckDB in one line, without its copy of the statement."""
-    text = str(error).split("\n\nLINE ")[0]
-    if text.startswith("Traceback"):  # an error of `duckdb_filesystem`
-        text = text.rstrip().rpartition("\n")[2]
-    return " ".join(text.split())
 
 
 def read_only_statement(
