@@ -17,7 +17,12 @@ SQL_OPERATORS = {"ne": "is distinct from", "lt": "<", "lte": "<=", "gt": ">", "g
 CONTROL_PARAMETERS = ("order", "limit", "cursor", "format", "spreadsheet")
 """The parameters that do not filter."""
 
-INTEGER_BITS = {"integer": 31, "bigint": 63}
+INTEGERS = {
+    "utinyint": range(2**8),
+    "integer": range(-(2**31), 2**31),
+    "bigint": range(-(2**63), 2**63),
+}
+"""The numbers of each integer type."""
 NON_NUMERIC = re.compile("[^-+.0-9eE]")
 """Characters that only Python accepts in numbers: 1_000, digits of other scripts."""
 
@@ -123,11 +128,11 @@ def typed_value(parameter: str, kind: str, text: str) -> Any:
     try:
         if kind == "boolean":
             return {"true": True, "false": False}[text.lower()]
-        if kind in (*INTEGER_BITS, "double", "float") and NON_NUMERIC.search(text):
+        if kind in (*INTEGERS, "double", "float") and NON_NUMERIC.search(text):
             raise ValueError
-        if kind in INTEGER_BITS:
+        if kind in INTEGERS:
             number = int(text)
-            if not -(2 ** INTEGER_BITS[kind]) <= number < 2 ** INTEGER_BITS[kind]:
+            if number not in INTEGERS[kind]:
                 raise ValueError
             return number
         if kind in ("double", "float"):
@@ -143,7 +148,9 @@ def typed_value(parameter: str, kind: str, text: str) -> Any:
         expected = {
             "boolean": "true or false",
             "timestamp with time zone": "a time like 2026-01-31T12:00:00Z (in a URL, + is %2B)",
-            **{kind: f"a whole number of {bits + 1} bits" for kind, bits in INTEGER_BITS.items()},
+            "utinyint": "a whole number from 0 to 255",
+            "integer": "a whole number of 32 bits",
+            "bigint": "a whole number of 64 bits",
         }.get(kind, "a number")
         raise InvalidRequest(f"{parameter}={text!r} is not {expected}") from error
     return text

@@ -291,6 +291,12 @@ def test_invalid_parameters_are_refused_with_the_reason(
     assert words in answer.json()["error"]["message"]
 
 
+def test_a_count_of_tokens_is_filtered_by_small_numbers(client: TestClient) -> None:
+    assert client.get("/views/compared_ranks?common_5_lte=5&limit=1").status_code == 200
+    answer = client.get("/views/compared_ranks?common_5=256")
+    assert "is not a whole number from 0 to 255" in answer.json()["error"]["message"]
+
+
 def test_a_list_can_only_be_filtered_by_null(client: TestClient) -> None:
     answer = client.get("/views/attributions?scores=1")
     assert "the only filter is scores_null" in answer.json()["error"]["message"]
