@@ -17,6 +17,7 @@ from .http.cache import CacheMiddleware
 from .http.compression import CompressionMiddleware
 from .http.disconnects import DisconnectMiddleware
 from .http.exact_routes import ExactRoutes
+from .http.first_screen import prepare_first_screens
 from .http.origins import OriginsMiddleware
 from .http.request_counters import RequestCounters, RequestCountingMiddleware
 from .http.security import SecurityMiddleware
@@ -36,12 +37,16 @@ as soon as it is published.
 
 
 def create_app(
-    lake: Location, settings: ApiSettings | None = None, cache: Path | None = None
+    lake: Location,
+    settings: ApiSettings | None = None,
+    cache: Path | None = None,
+    is_preparing: bool = False,
 ) -> FastAPI:
     """The server of a lake; it opens the snapshot at the first request.
 
     For a lake in an object store it keeps a copy of the snapshot in `cache` (by default,
-    PRUNELAKE_CACHE).
+    PRUNELAKE_CACHE). With `is_preparing` it opens every snapshot soon after it is published, and
+    prepares the first screen of the page.
     """
     settings = settings or ApiSettings()
     folder, mirror = snapshot_folder(lake, cache or Settings().cache)
@@ -52,11 +57,13 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with workers.started():
-            polling = asyncio.create_task(mirror.poll()) if mirror else None
+            tasks = [asyncio.create_task(mirror.poll())] if mirror else []
+            if is_preparing:
+                tasks.append(asyncio.create_task(prepare_first_screens(app, snapshots)))
             yield
-            if polling:
-                polling.cancel()
-                await asyncio.gather(polling, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     # FastAPI's own documentation pages load scripts from other hosts.
     app = FastAPI(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .first_screen import OWN_REQUEST
 from .openmetrics import MetricFamily
 
 DURATION_BUCKETS = (0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 10.0)
@@ -70,7 +71,7 @@ class RequestCountingMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or OWN_REQUEST in scope:
             await self.app(scope, receive, send)
             return
         status, started_at = CLIENT_LEFT, time.perf_counter()

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prunelake.errors import AccessDenied
 
+from .first_screen import OWN_REQUEST
 from .problems import error_response, response_to
 
 PUBLIC_PATHS = ("/", "/health")
@@ -49,7 +50,7 @@ class SecurityMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or OWN_REQUEST in scope:
             await self.app(scope, receive, send)
             return
 

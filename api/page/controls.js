@@ -33,12 +33,12 @@ export function offerSearch(runs, words = "") {
 /** Offer the runs, with the shown run selected; `run` is null if no run fits. */
 export function offerRuns(runs, run) {
   const found = alternatives(runs, run);
-  const texts = Object.fromEntries(runs.map((one) => [one.run, described(one)]));
+  const named = new Map(runs.map((one) => [one.run, one]));
   fill("model", found.model, run?.model);
   fill("task", found.task, run?.task);
   const ofTask = runs.filter((one) => one.model === run?.model && one.task === run.task);
   fill("strategy", found.strategy, run?.strategy, (name) => strategyText(name, ofTask));
-  fill("run", found.run, run?.run, (name) => texts[name]);
+  fill("run", found.run, run?.run, (name) => described(named.get(name)));
   byId("run").parentElement.hidden = run === null || found.run.length < 2;
   byId("controls").hidden = false;
 }

@@ -59,7 +59,7 @@ def serve(
         )
         POOL.warm_up()
         config = uvicorn.Config(
-            create_app(folder, settings, lake_settings.cache),
+            create_app(folder, settings, lake_settings.cache, is_preparing=True),
             http=JsonErrorProtocol,
             log_level="warning",
             server_header=False,

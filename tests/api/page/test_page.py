@@ -1,12 +1,16 @@
 """The page shows the verdict, the charts and the examples of a run."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 from playwright.sync_api import Browser, expect
+from starlette.types import Receive, Scope, Send
 
 from prunelake.api.findings.wording import MINUS
+from prunelake.api.http.first_screen import request_first_screen
 from prunelake.api.report.document import write_report
 from tests.support.limits import HANG_S
 from tests.support.page.barriers import barriers
@@ -32,6 +36,27 @@ def test_the_page_opens_with_the_latest_run_and_its_verdict_in_words(
     assert reader.page.title() == f"alpha, questions, level {said['level']} · PruneLake"
     reader.see_all()
     reader.save_screenshot("page-desktop")
+    # The server has prepared the answers to all requests of the first screen.
+    below = ("/recommendations", "/examples/", "/page/")
+    asked = {request for request in reader.requests if not request.startswith(below)}
+    assert asked - {"/"} <= prepared_requests(reader.address)
+
+
+def prepared_requests(address: str) -> set[str]:
+    """The requests that a server sends to itself for the first screen of the lake of `address`."""
+    requests: set[str] = set()
+
+    async def app(scope: Scope, _: Receive, send: Send) -> None:
+        request = f"{scope['path']}?{scope['query_string'].decode()}".rstrip("?")
+        requests.add(request)
+        answer = httpx.get(address + request, timeout=HANG_S)
+        await send({"type": "http.response.start", "status": answer.status_code, "headers": []})
+        await send({"type": "http.response.body", "body": answer.content})
+
+    # In this thread, Playwright has an event loop already.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, request_first_screen(app)).result()
+    return requests
 
 
 def test_warnings_stand_out(chartless: PageReader, runs: PageLake) -> None:
