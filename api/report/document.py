@@ -61,7 +61,8 @@ REMOVAL_LEVELS = """\
 Level k is the model without the attention of the first k layers of the removal
 order; level 0 is the unpruned model."""
 COMPARISON_LEVELS = """
-In a comparison, each candidate is a model of its own beside the baseline, on the same examples."""
+In a comparison, each candidate is another model. It is compared with the baseline on the same
+examples."""
 
 Run = dict[str, Any]
 

@@ -57,13 +57,13 @@ class ExampleLine(BaseModel):
 
     example_id: str = Field(examples=["test:17"])
     prompt: str | None = Field(description="null if an import lacks it.")
-    gold: int | None = Field(description="null if an import says only what is wrong.")
+    gold: int | None = Field(description="null if an import has only the correctness.")
     unpruned_prediction: int
     prediction: int
     unpruned_confidence: float | None
     confidence: float | None
     flip_kind: str | None = Field(
-        description="harmful, beneficial or neutral; null where both predict the same."
+        description="harmful, beneficial or neutral; null if both predict the same option."
     )
     is_explained: bool
 

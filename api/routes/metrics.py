@@ -72,7 +72,7 @@ def snapshot_families(snapshot: Snapshot) -> Iterable[MetricFamily]:
         "hidden_degradations": MetricFamily(
             "prunelake_hidden_degradations",
             "gauge",
-            "Verdicts: a metric is worse where accuracy is stable.",
+            "Hidden degradations: a metric is worse while accuracy is stable.",
         ),
     }
     for row in snapshot.rows(runs.totals_by_task()).iter_rows(named=True):

@@ -28,7 +28,7 @@ def test_every_layout_gives_the_numbers_of_plain_passes(model_type: str) -> None
 
 
 def test_a_model_whose_tokens_read_later_tokens_is_refused() -> None:
-    with pytest.raises(UnsupportedModel, match="its tokens also read the tokens behind them"):
+    with pytest.raises(UnsupportedModel, match="its tokens also attend to later tokens"):
         NestedModel(build_tiny("paligemma"), ())
 
 

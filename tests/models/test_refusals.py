@@ -160,7 +160,7 @@ def test_a_damaged_gguf_file_is_refused_before_it_is_hashed(
 
 def test_weights_of_another_shape_are_refused(folder: Path, tmp_path: Path) -> None:
     change_config(folder, intermediate_size=40)
-    with pytest.raises(ModelError, match=r"\(their shapes are not those of config.json\); fetch"):
+    with pytest.raises(ModelError, match=r"\(their shapes differ from config.json\); fetch"):
         load_model(resolve_model(str(folder), tmp_path))
 
 

@@ -92,7 +92,7 @@ def test_the_documented_task_files_use_the_rows_of_the_catalogue(path: Path, sha
         ({"options": [True, False]}, "line 5, options: True is not a text: YAML reads yes, no, "),
         ({"options": ["red"]}, "line 5, options: 1 options; a question has at least 2"),
         ({"options": ["red", " "]}, "line 5, options: option 1 is empty"),
-        ({"options": ["red", "a", "red "]}, "line 5, options: the option 'red' is there twice"),
+        ({"options": ["red", "a", "red "]}, "line 5, options: the option 'red' appears twice"),
         ({"options": 5}, "line 5, options: 5 is neither a list like"),
         ({"glod": 5}, "line 2, glod: no such field; did you mean gold?"),
     ],

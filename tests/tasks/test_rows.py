@@ -125,7 +125,7 @@ def test_every_row_of_the_real_data_is_an_example(shared: Path) -> None:
         (
             "arc_easy",
             {"choices": {"text": ["a", "b", "a "], "label": ["A", "B", "C"]}},
-            "row 0, column choices.text: the option 'a' is there twice",
+            "row 0, column choices.text: the option 'a' appears twice",
         ),
         (
             "arc_easy",

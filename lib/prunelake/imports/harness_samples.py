@@ -198,7 +198,7 @@ def _gold_options(
         raise BadRow(
             f"{path}, doc_id {row.doc_id}: target {shortened(repr(row.target))} is "
             + (
-                f"neither the number of an option (0 to {len(options) - 1}) nor the text of one "
+                f"neither the number of an option (0 to {len(options) - 1}) nor its text "
                 f"({shortened(', '.join(options))})"
                 if all(found[place] is None for found in golds.values())
                 else f"not the {likely} of an option, but most targets of this log are"

@@ -55,13 +55,13 @@ def decide_sharing(model: PreTrainedModel, unit: Unit, is_exact: Check) -> Shari
 
     Raises:
         UnsupportedModel: the numbers differ from plain passes even where nothing is shared; or
-            tokens read the tokens behind them.
+            tokens also attend to later tokens.
     """
     known = _decided.setdefault(model, {})
     if not known and not _is_causal(model):
         raise UnsupportedModel(
-            f"{type(model).__name__} is not supported: its tokens also read the tokens behind "
-            "them, so a plain pass gives no likelihoods of next tokens"
+            f"{type(model).__name__} is not supported: its tokens also attend to "
+            "later tokens, so a plain pass gives no likelihoods of next tokens"
         )
     if unit not in known:
         for sharing in _candidates(possible_sharing(model, unit)):

@@ -136,7 +136,7 @@ def check_routing(model: PreTrainedModel) -> None:
     for mixture in mixtures:
         try:
             is_right = _routes_as_deleted(mixture, *arguments[mixture.part.block])
-            problem = "they choose otherwise than without the removed experts"
+            problem = "they choose differently from routers without the removed experts"
         except Exception as error:  # model code raises any type
             is_right, problem = False, f"{type(error).__name__}: {one_line(error)}"
         if not is_right:

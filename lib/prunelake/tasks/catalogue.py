@@ -142,7 +142,7 @@ def options_problem(options: Sequence[str]) -> str | None:
     if "" in texts:
         return f"option {texts.index('')} is empty; each option is a text"
     if doubled := next((text for text in texts if texts.count(text) > 1), None):
-        return f"the option {doubled!r} is there twice; options differ"
+        return f"the option {doubled!r} appears twice; write different options"
     return None
 
 

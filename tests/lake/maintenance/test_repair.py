@@ -242,7 +242,7 @@ def test_a_run_that_lost_more_than_its_manifest_has_a_recipe(tmp_path: Path, dam
     recipe = folder / f"{run_id}.yaml"
     assert line == (
         f"moved run {run_id}, which has lost more than its manifest, to {folder}; `prunelake "
-        f"sweep {recipe} --lake {tmp_path}` makes it again"
+        f"sweep {recipe} --lake {tmp_path}` computes it again"
     )
     assert SweepSpec.model_validate_json(recipe.read_text()).model_dump_json() == SPEC
     assert (folder / "runs").is_dir()
@@ -277,7 +277,7 @@ def test_the_spec_of_a_lost_run_sweeps_it_again(
     told = capsys.readouterr().out
     (folder,) = (tmp_path / ".quarantine").iterdir()
     file = folder / f"{run_id}.yaml"
-    assert f"`prunelake sweep {file} --lake {tmp_path}` makes it again" in told
+    assert f"`prunelake sweep {file} --lake {tmp_path}` computes it again" in told
     from prunelake.cli.sweep import _read_spec
 
     assert _read_spec(str(file)).model_dump_json() == SPEC

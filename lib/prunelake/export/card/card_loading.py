@@ -11,8 +11,8 @@ from prunelake.spec import UNIT_NAMES, CheckpointKind, Unit
 GONE: dict[Unit, str] = {
     "expert": "The removed experts have no weights, and config.json counts the others.",
     "block": "The removed blocks have no weights and no KV cache: config.json counts the others, "
-    "so this is a plain model with fewer blocks. If it counts all, they depend on their place, and "
-    "the output projections of the removed ones are zero.",
+    "so this is a plain model with fewer blocks. If config.json counts all blocks, the blocks "
+    "depend on their place, and the output projections of the removed blocks are zero.",
 }
 
 

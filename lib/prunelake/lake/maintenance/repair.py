@@ -245,4 +245,4 @@ def _rerun_hint(run_id: str, known: SpecAndIdentity | None, target: _QuarantineF
     file = target.folder / f"{run_id}.yaml"
     text = SweepSpec.model_validate_json(spec).model_dump_json(indent=2)
     put(file, f"{text}\n".encode())
-    return f"`prunelake sweep {file} --lake {target.lake}` makes it again"
+    return f"`prunelake sweep {file} --lake {target.lake}` computes it again"

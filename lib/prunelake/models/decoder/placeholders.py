@@ -97,8 +97,8 @@ def check_not_shared(blocks: Collection[DecoderBlock], absent: Sequence[AbsentPa
         if (index, part.name) in chosen and needed:
             raise UnsupportedModel(
                 f"blocks {index} and {needed[0]} share the weights of {part.name} "
-                f"({type(part.module).__name__}); they cannot be gone, or be zero, in some of "
-                "these blocks only"
+                f"({type(part.module).__name__}); these weights cannot be absent, or zero, "
+                "in only some of these blocks"
             )
 
 
