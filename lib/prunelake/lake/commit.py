@@ -12,12 +12,11 @@ from typing import Any
 import polars as pl
 
 from prunelake.errors import LakeError, one_line
-from prunelake.lake.files import parquet
 from prunelake.lake.files.entries import (
     commit_manifest,
     next_name,
     retire_manifest,
-    retire_owner,
+    retire_owners,
     write_files,
 )
 from prunelake.lake.files.manifests import (
@@ -31,7 +30,14 @@ from prunelake.lake.files.manifests import (
 from prunelake.lake.files.paths import SEGMENT_PREFIX
 from prunelake.lake.files.row_checks import row_problems, schema_problem
 from prunelake.lake.files.write_errors import write_errors
-from prunelake.lake.read import complete_runs, has_run, read_content, require_lake, run_commit
+from prunelake.lake.read import (
+    complete_runs,
+    has_run,
+    read_content,
+    read_table,
+    require_lake,
+    run_commit,
+)
 from prunelake.lake.storage.location import Location, storage_clock
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.profile_tables import PROFILE_SUBJECT, PROFILE_TABLES, PROFILES
@@ -116,24 +122,14 @@ def write_profile(
     Raises:
         LakeError: rows that do not fit their table, or a folder that cannot be written.
         WrongFormat: as `check_writable`.
-        CorruptFile: a damaged profile.
     """
     profile_id = _validate(PROFILE_TABLES, profile, frames)
     with write_errors(f"profile {profile_id} could not be written to {lake}", "measure again"):
         written = _frames(PROFILE_TABLES, profile, frames)
         _commit(lake, PROFILE_TABLES, profile_id, written)
-        stored = [m for m in read_group(lake, PROFILE_TABLES).select() if m.run_ids]
-        files = [
-            (path, m.files[PROFILES.name])
-            for m in stored
-            if (path := m.file(PROFILES.name)) is not None
-        ]
-        subjects = parquet.read_columns(files, PROFILES, PROFILE_SUBJECT)
-        for manifest, subject in zip(stored, subjects, strict=True):
-            agrees = subject.row(0) == tuple(profile[column] for column in PROFILE_SUBJECT)
-            for other in manifest.run_ids:
-                if agrees and other != profile_id:
-                    retire_owner(lake, PROFILE_TABLES, manifest, other)
+        same_subject = [pl.col(name).eq_missing(profile[name]) for name in PROFILE_SUBJECT]
+        same = read_table(lake, PROFILES.name).filter(same_subject)["profile_id"]
+        retire_owners(lake, PROFILE_TABLES, {*same} - {profile_id})
 
 
 def _validate(group: TableGroup, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:

@@ -21,7 +21,6 @@ from prunelake.lake.files.manifests import (
 )
 from prunelake.lake.files.verified import VerifiedFiles, verified_files
 from prunelake.lake.storage.location import Location
-from prunelake.lake.storage.reading import prefetch_all
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.profile_tables import PROFILE_TABLES
 from prunelake.schema.run_tables import RUN_TABLES, RUNS
@@ -199,23 +198,13 @@ def read_run_columns(lake: Location, columns: Sequence[str]) -> pl.DataFrame:
     """
     with verified_files(lake) as verified:
         sources = [
-            (manifest, (path, manifest.files[RUNS.name]))
+            (path, manifest)
             for manifest in complete_runs(lake)
             if manifest.run_ids
             and (path := manifest.file(RUNS.name)) is not None
             and not verified.problem(path, manifest.files[RUNS.name].sha256)
         ]
-    files = [file for _, file in sources]
-    rows = parquet.read_columns(files, RUNS, list(dict.fromkeys(["run_id", *columns])))
-    return pl.concat(
-        [
-            RUNS.frame([]).select(columns),
-            *(
-                frame.filter(pl.col("run_id").is_in(manifest.run_ids)).select(columns)
-                for frame, (manifest, _) in zip(rows, sources, strict=True)
-            ),
-        ]
-    )
+    return _visible_rows(RUNS, sources, columns)
 
 
 def read_table(lake: Location, name: str, run_ids: Collection[str] | None = None) -> pl.DataFrame:
@@ -231,13 +220,20 @@ def read_table(lake: Location, name: str, run_ids: Collection[str] | None = None
         raise LakeError(f"no table {name!r}; the lake has {', '.join(ALL_TABLES)}")
     content = read_content(lake, run_ids)
     require_runs(lake, content, run_ids)
-    sources = content.files(table)
-    frames = [table.frame([])]
-    fetched = prefetch_all([path for path, _ in sources])
-    for path, (_, manifest) in zip(fetched, sources, strict=True):
-        rows = parquet.read(path, table)
-        frames.append(rows.filter(pl.col(table.owner_column).is_in(manifest.run_ids)))
-    return pl.concat(frames)
+    return _visible_rows(table, content.files(table), list(table.schema))
+
+
+def _visible_rows(
+    table: Table, sources: Sequence[tuple[Location, StoredManifest]], columns: Sequence[str]
+) -> pl.DataFrame:
+    """Some columns of the rows that readers take from files."""
+    files = [(path, manifest.files[table.name]) for path, manifest in sources]
+    frames = parquet.read_columns(files, table, {table.owner_column, *columns})
+    visible = [
+        rows.filter(pl.col(table.owner_column).is_in(manifest.run_ids)).select(columns)
+        for rows, (_, manifest) in zip(frames, sources, strict=True)
+    ]
+    return pl.concat([table.frame([]).select(columns), *visible])
 
 
 def require_runs(lake: Location, content: LakeContent, run_ids: Collection[str] | None) -> None:

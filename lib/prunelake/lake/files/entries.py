@@ -17,6 +17,7 @@ from prunelake.lake.files.manifests import (
     StoredManifest,
     decode,
     own_name,
+    read_group,
 )
 from prunelake.lake.files.paths import SEGMENT_PREFIX, ManifestName
 from prunelake.lake.storage.location import Location, create
@@ -59,6 +60,13 @@ def retire_owner(
 ) -> None:
     """Hide a run (or profile) of a manifest from readers, in all manifests."""
     retire_manifest(lake, group, own_name(group, manifest.content, owner_id))
+
+
+def retire_owners(lake: Location, group: TableGroup, owner_ids: set[str]) -> None:
+    """Hide these runs (or profiles) from readers, in all manifests."""
+    for manifest in read_group(lake, group).select(owner_ids):
+        for owner_id in manifest.run_ids:
+            retire_owner(lake, group, manifest, owner_id)
 
 
 def write_files(

@@ -1,7 +1,7 @@
 """One Parquet file of a table: encoded, and read as exactly its table."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import accumulate
 
 import polars as pl
@@ -60,7 +60,7 @@ def read(path: Location, table: Table) -> pl.DataFrame:
 
 
 def read_columns(
-    files: Sequence[tuple[Location, ListedFile]], table: Table, columns: Sequence[str]
+    files: Sequence[tuple[Location, ListedFile]], table: Table, columns: Collection[str]
 ) -> list[pl.DataFrame]:
     """Some columns of many files of one table, read at once: one frame per file.
 
@@ -72,7 +72,7 @@ def read_columns(
     paths = prefetch_all([path for path, _ in files])
     try:
         contents = [read_verified(path) for path in paths]
-        rows = pl.scan_parquet(contents).select(columns).collect()
+        rows = pl.scan_parquet(contents, schema=dict(table.schema)).select(columns).collect()
     except READ_ERRORS:
         return [read(path, table).select(columns) for path in paths]  # its error names the file
     ends = accumulate(listed.rows for _, listed in files)

@@ -12,16 +12,16 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.lake.files.entries import retire_owner
-from prunelake.lake.files.manifests import read_group
+from prunelake.lake.files.entries import retire_owners
 from prunelake.lake.read import is_sweep, read_table, require_lake
 from prunelake.lake.storage.location import Location
 from prunelake.schema.profile_tables import PROFILE_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
-from prunelake.schema.table import TableGroup
 from prunelake.spec import SweepSpec
 
 JsonRow = dict[str, Any]
+
+_DESCRIPTION = ("run_id", "created_at", "model", "revision", "task", "strategy")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def find_superseded(lake: Location, keep: int = 1, imports: bool = False) -> lis
     """
     assert keep >= 1, "the newest run is never superseded"
     revisions_by_settings: dict[tuple[str, ...], dict[str, list[JsonRow]]] = {}
-    columns = ("run_id", "created_at", "model", "revision", "task", "strategy", "spec", "identity")
+    columns = (*_DESCRIPTION, "spec", "identity")
     for row in read_table(lake, "runs").select(columns).sort("created_at").to_dicts():
         if is_sweep(row["identity"]):
             kind, settings, revision = "sweep", _settings_key(row["spec"]), row["revision"]
@@ -85,18 +85,12 @@ def retire(lake: Location, keep: int = 1, imports: bool = False) -> list[Superse
     """
     require_lake(lake)
     superseded = find_superseded(lake, keep, imports)
-    _retire_owners(lake, RUN_TABLES, {run.run_id for run in superseded})
+    retire_owners(lake, RUN_TABLES, {run.run_id for run in superseded})
     revisions = {run.revision for run in superseded}
     revisions.difference_update(read_table(lake, "runs")["revision"])
     profiles = read_table(lake, "profiles").filter(pl.col("revision").is_in(revisions))
-    _retire_owners(lake, PROFILE_TABLES, set(profiles["profile_id"]))
+    retire_owners(lake, PROFILE_TABLES, set(profiles["profile_id"]))
     return superseded
-
-
-def _retire_owners(lake: Location, group: TableGroup, owner_ids: set[str]) -> None:
-    for manifest in read_group(lake, group).select(owner_ids):
-        for owner_id in manifest.run_ids:
-            retire_owner(lake, group, manifest, owner_id)
 
 
 def _superseded_runs(revisions: Iterable[list[JsonRow]], keep: int) -> Iterable[SupersededRun]:
@@ -104,14 +98,8 @@ def _superseded_runs(revisions: Iterable[list[JsonRow]], keep: int) -> Iterable[
     newest = ordered[-1][-1]["run_id"]
     for rows in ordered[:-keep]:
         for row in rows:
-            yield SupersededRun(
-                superseded_by=newest,
-                **{
-                    name: row[name]
-                    for name in SupersededRun.__dataclass_fields__
-                    if name != "superseded_by"
-                },
-            )
+            described = {name: row[name] for name in _DESCRIPTION}
+            yield SupersededRun(**described, superseded_by=newest)
 
 
 def _settings_key(spec: str) -> str:
