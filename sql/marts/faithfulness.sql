@@ -1,19 +1,5 @@
 create view faithfulness as
-with seeds_averaged as (
-    select
-        run_id,
-        level,
-        example_id,
-        method,
-        operator,
-        kind,
-        variant,
-        avg(value) as value
-    from aopc
-    group by run_id, level, example_id, method, operator, kind, variant
-),
-
-examples_averaged as (
+with examples_averaged as (
     select
         run_id,
         level,
@@ -23,7 +9,7 @@ examples_averaged as (
         variant,
         avg(value) as value,
         count(value) as n
-    from seeds_averaged
+    from example_faithfulness
     group by run_id, level, method, operator, kind, variant
 ),
 

@@ -2,6 +2,9 @@ create view aopc as
 with curves as (
     select
         run_id,
+        model,
+        strategy,
+        task,
         level,
         example_id,
         method,
@@ -14,7 +17,7 @@ with curves as (
             coalesce(isfinite(probability_full - probability_perturbed), false)
         ) as is_finite
     from deletions
-    group by run_id, level, example_id, method, seed, operator, kind
+    group by run_id, model, strategy, task, level, example_id, method, seed, operator, kind
 ),
 
 finite_curves as (
@@ -41,6 +44,9 @@ spans as (
 
 select
     finite_curves.run_id,
+    finite_curves.model,
+    finite_curves.strategy,
+    finite_curves.task,
     finite_curves.level,
     finite_curves.example_id,
     finite_curves.method,

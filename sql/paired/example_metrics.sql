@@ -2,6 +2,9 @@ create view example_metrics as
 with prediction_metrics as (
     select
         run_id,
+        model,
+        strategy,
+        task,
         level,
         example_id,
         is_correct::integer::double as accuracy,
@@ -15,6 +18,9 @@ with prediction_metrics as (
 flip_metrics as (
     select
         run_id,
+        model,
+        strategy,
+        task,
         level,
         example_id,
         is_flip::integer::double as flip_rate,
@@ -22,44 +28,6 @@ flip_metrics as (
         (is_flip and flip_kind = 'beneficial')::integer::double as beneficial_flip_rate,
         kl_from_unpruned
     from paired_predictions
-),
-
-seeds_averaged as (
-    select
-        run_id,
-        level,
-        example_id,
-        method,
-        operator,
-        variant,
-        kind,
-        avg(value) as value
-    from aopc
-    group by run_id, level, example_id, method, operator, variant, kind
-),
-
-rankings as (
-    select
-        run_id,
-        level,
-        example_id,
-        operator,
-        variant,
-        kind,
-        max(value) filter (where method = 'random') as random_value,
-        -- Both lists have the rows in the same order.
-        list(method) as methods,
-        list(value) as values_of_methods
-    from seeds_averaged
-    group by run_id, level, example_id, operator, variant, kind
-),
-
-beside_random as (
-    select
-        * exclude (methods, values_of_methods),
-        unnest(methods) as method,
-        unnest(values_of_methods) as value
-    from rankings
 ),
 
 advantages as (
@@ -70,13 +38,16 @@ advantages as (
             when kind = 'comprehensiveness' then value - random_value
             when kind = 'sufficiency' then random_value - value
         end as advantage
-    from beside_random
+    from example_faithfulness
 ),
 
 -- Each part is read once and unnested, not joined, so that filters by run reach the files.
 long_form as (
     select
         run_id,
+        model,
+        strategy,
+        task,
         level,
         example_id,
         unnest(['accuracy', 'accuracy_norm', 'brier', 'nll', 'mean_confidence']) as metric,
@@ -88,6 +59,9 @@ long_form as (
     union all
     select
         run_id,
+        model,
+        strategy,
+        task,
         level,
         example_id,
         unnest(['flip_rate', 'harmful_flip_rate', 'beneficial_flip_rate', 'kl_from_unpruned'])
@@ -100,6 +74,9 @@ long_form as (
     union all
     select
         run_id,
+        model,
+        strategy,
+        task,
         level,
         example_id,
         unnest(
@@ -133,6 +110,9 @@ long_form as (
     union all
     select
         run_id,
+        model,
+        strategy,
+        task,
         level,
         example_id,
         unnest([kind, kind || '_advantage']) as metric,
@@ -144,6 +124,9 @@ long_form as (
     union all
     select
         run_id,
+        model,
+        strategy,
+        task,
         level,
         example_id,
         unnest(['repetition', 'generation_agreement']) as metric,
@@ -156,6 +139,9 @@ long_form as (
 
 select
     run_id,
+    model,
+    strategy,
+    task,
     level,
     example_id,
     metric,

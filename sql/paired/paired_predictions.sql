@@ -2,6 +2,9 @@ create view paired_predictions as
 with unpruned as (
     select
         run_id,
+        model,
+        strategy,
+        task,
         example_id,
         prediction,
         is_correct,
@@ -46,7 +49,13 @@ select
     ) as kl_from_unpruned
 from predictions as pruned
 inner join unpruned
-    on pruned.run_id = unpruned.run_id and pruned.example_id = unpruned.example_id
+    on
+        pruned.run_id = unpruned.run_id
+        -- These follow from the run; a filter by them thereby reaches level 0, too.
+        and pruned.model = unpruned.model
+        and pruned.strategy = unpruned.strategy
+        and pruned.task = unpruned.task
+        and pruned.example_id = unpruned.example_id
 where pruned.is_scorable;
 
 comment on view paired_predictions is

@@ -12,6 +12,10 @@ with pairs as (
     inner join texts as unpruned
         on
             pruned.run_id = unpruned.run_id
+            -- These follow from the run; a filter by them thereby reaches level 0, too.
+            and pruned.model = unpruned.model
+            and pruned.strategy = unpruned.strategy
+            and pruned.task = unpruned.task
             and pruned.example_id = unpruned.example_id
             and unpruned.level = 0
 ),

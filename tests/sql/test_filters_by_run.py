@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pytest
 
 from prunelake.analysis.analyse import analyse
 from prunelake.lake.commit import write_analysis, write_run
@@ -17,6 +18,8 @@ RUN_ID = identity_of("run")[1]
 
 # They compare the rows of predictions, attributions and deletions with others of the same run.
 COMPARING_VIEWS = ("paired_predictions", "example_metrics", "attribution_pairs", "level_overlaps")
+
+CONDITIONS = (f"run_id = {sql_literal(RUN_ID)}", "model = 'run'", "task = 'run'")
 
 
 def rows_read(connection: Connection, view: str, condition: str) -> int:
@@ -39,30 +42,33 @@ def _rows_of_scans(plan: Any) -> int:
     return own + sum(map(_rows_of_scans, plan.values()))
 
 
-def test_a_query_for_a_run_reads_the_rows_of_this_run_only(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def lake_of_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake of three small runs, each of another model and task."""
+    folder = tmp_path_factory.mktemp("models")
     for name in ("run", "second", "third"):
-        write_run(tmp_path, *small_run(name))
-    of_run = f"run_id = {sql_literal(RUN_ID)}"
-    with connect(tmp_path, [RUN_ID]) as alone, connect(tmp_path) as lake:
+        run, frames = small_run(name)
+        write_run(folder, run | {"model": name, "task": name}, frames)
+        write_analysis(folder, *small_analysis(str(run["run_id"])))
+    return folder
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_a_query_for_a_run_reads_the_rows_of_this_run_only(
+    lake_of_models: Path, condition: str
+) -> None:
+    with connect(lake_of_models, [RUN_ID]) as alone, connect(lake_of_models) as lake:
         for view in COMPARING_VIEWS:
-            expected = rows_read(alone, view, of_run)
-            assert rows_read(lake, view, of_run) == expected > 0, view
+            expected = rows_read(alone, view, "true")
+            assert rows_read(lake, view, condition) == expected > 0, view
             assert rows_read(lake, view, "true") > expected, view
 
 
-def test_pairs_in_a_snapshot_are_read_for_the_runs_of_every_filter(tmp_path: Path) -> None:
-    for name in ("run", "second", "third"):
-        run, frames = small_run(name)
-        write_run(tmp_path, run | {"model": name, "task": name}, frames)
-        write_analysis(tmp_path, *small_analysis(str(run["run_id"])))
-    conditions = (
-        f"run_id = {sql_literal(RUN_ID)}",
-        "model = 'run'",
-        "task = 'run'",
-        "run_id in (select run_id from runs where model = 'run')",
-    )
-    path = publish(tmp_path, analyse)
-    with duckdb.connect(path, read_only=True) as snapshot:
-        for condition in conditions:
-            assert rows_read(snapshot, "attribution_pairs", condition) == 1, condition
-        assert rows_read(snapshot, "attribution_pairs", "true") == 3
+def test_in_a_snapshot_a_subquery_reaches_the_stored_rows(lake_of_models: Path) -> None:
+    subquery = "run_id in (select run_id from runs where model = 'run')"
+    with duckdb.connect(publish(lake_of_models, analyse), read_only=True) as snapshot:
+        for view in ("attribution_pairs", "example_faithfulness", "example_agreement"):
+            of_three_runs = rows_read(snapshot, view, "true")
+            for condition in (*CONDITIONS, subquery):
+                read = rows_read(snapshot, view, condition)
+                assert 3 * read == of_three_runs > 0, (view, condition)

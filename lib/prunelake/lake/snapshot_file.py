@@ -32,7 +32,11 @@ LISTED_VIEWS = {
     "compared_ranks": (
         *("run_id", "model", "strategy", "task"),
         *("level", "example_id", "method", "token_count"),
-    )
+    ),
+    "example_faithfulness": (
+        *("run_id", "model", "strategy", "task"),
+        *("level", "example_id", "operator", "variant", "kind", "random_value"),
+    ),
 }
 """Stored views with many rows for each explanation, and the columns that these rows share.
 

@@ -42,6 +42,7 @@ VIEWS = {
     "deltas",
     "efficiency",
     "example_agreement",
+    "example_faithfulness",
     "example_metrics",
     "examples",
     "excluded",
