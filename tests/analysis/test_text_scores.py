@@ -52,6 +52,6 @@ def test_95_of_100_intervals_of_20_prompts_hold_the_truth() -> None:
         held += low <= truth <= high
         change = metric.difference
         held_change += change.low <= truth - unpruned <= change.high
-    # Of 200 intervals, 190 are expected, with a standard deviation of 3.
+    # 190 of 200 intervals should hold the truth, with a standard deviation of 3.
     assert 181 <= held <= 199
     assert 181 <= held_change <= 199

@@ -24,7 +24,7 @@ EVERY_SET = 20  # six tokens have at most so many sets of one size
 LEVELS = (0, 3)
 TARGETS = {0: 1, 3: 0}
 FULL = {0: 0.9, 3: 0.6}
-# Of six tokens these fractions take 1, 1, 3, 4; of fewer tokens, some fractions take none.
+# These fractions of six tokens are 1, 1, 3, 4 tokens; of fewer tokens, some fractions are none.
 EXPLANATION = Explanation(fractions=(0.2, 0.25, 0.5, 0.7), baseline_token=7)
 KEY = ("level", "operator", "kind")
 
@@ -172,7 +172,7 @@ def test_a_beam_follows_the_sets_that_promise_most_for_later_points() -> None:
 
 def test_between_points_a_set_with_a_smaller_gain_may_promise_more() -> None:
     # Points at one and three tokens. Without 10 the probability drops by 0.4, without 11 by 0.3.
-    # Of the next sets, only 11 with 12 drops further.
+    # Among the next sets, only 11 with 12 drops further.
     left: dict[TokenIds, float] = {
         (11, 12, 13, 14): 0.5,
         (10, 12, 13, 14): 0.6,

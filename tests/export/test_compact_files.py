@@ -1,4 +1,4 @@
-"""The files of a compact checkpoint: who reads them, and who refuses them."""
+"""The files of a compact checkpoint: the programs that read or refuse them."""
 
 import json
 from pathlib import Path

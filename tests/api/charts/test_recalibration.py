@@ -1,4 +1,4 @@
-"""The chart of recalibration: its numbers are the view's, and its title says what they are."""
+"""The chart of recalibration: its numbers come from the view, and its title describes them."""
 
 from typing import Any
 

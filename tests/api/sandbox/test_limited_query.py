@@ -126,7 +126,7 @@ def test_every_type_is_written_or_refused_in_every_format(connection: Connection
                 refused[name] = str(error)
             else:
                 assert head.row_count == frame_of(body, format).height == 3
-    # Only times beyond what Python knows, the largest integers, and structs without fields.
+    # Only times beyond Python's range, the largest integers, and structs without fields.
     times = {"date", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_tz"}
     lists = {"date_array", "timestamp_array", "timestamptz_array"}
     assert set(refused) <= times | lists | {"hugeint", "empty_struct"}

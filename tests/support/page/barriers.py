@@ -1,4 +1,4 @@
-"""What axe-core finds on a page: barriers for readers with a keyboard or a screen reader."""
+"""The findings of axe-core on a page: barriers for readers with a keyboard or a screen reader."""
 
 from importlib.resources import files
 
