@@ -19,7 +19,7 @@ from prunelake.frozen_value import FrozenValue
 from prunelake.lake.files import hashed_json, parquet
 from prunelake.lake.files.entries import write_files
 from prunelake.lake.files.listed_file import ListedFile
-from prunelake.lake.files.paths import SHARDS_FOLDER, ManifestName, data_file
+from prunelake.lake.files.paths import LOCK_SUFFIX, SHARDS_FOLDER, ManifestName, data_file
 from prunelake.lake.files.verified import content_problem
 from prunelake.lake.files.write_errors import write_errors
 from prunelake.lake.storage.location import Location, delete_folder, list_folder, put
@@ -176,7 +176,7 @@ class PartialRun:
     @property
     def _lock(self) -> Location:
         # The lock lies beside the folder, because the folder is deleted while the lock is held.
-        return self.folder.with_name(f"{self.run_id}.lock")
+        return self.folder.with_name(f"{self.run_id}{LOCK_SUFFIX}")
 
     def _manifest(self, name: str) -> Location:
         return self.folder / f"{name}.json"

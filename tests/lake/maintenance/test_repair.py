@@ -304,10 +304,12 @@ def test_repair_clears_leftovers(lake: Path) -> None:
     for run_id in ("dead", "busy", identity_of("one")[1]):
         (lake / ".shards" / run_id / "0").mkdir(parents=True)
         (lake / ".shards" / run_id / "0" / "rows.parquet").write_bytes(b"shard")
+        (lake / ".shards" / f"{run_id}.lock").touch()
     long_ago = time.time() - 8 * 86400
-    for path in (lake / ".shards" / "dead").rglob("*"):
+    dead = (lake / ".shards" / "dead").rglob("*")
+    old_locks = (lake / ".shards" / "busy.lock", lake / ".shards" / "dead.lock")
+    for path in (*dead, *old_locks, lake / ".shards" / "dead"):
         os.utime(path, (long_ago, long_ago))
-    os.utime(lake / ".shards" / "dead", (long_ago, long_ago))
     (lake / ".watch").mkdir()
     (lake / ".watch" / "fine.json").write_text('{"attempts": 1}')
     (lake / ".watch" / "half.json").write_text('{"attem')
@@ -322,18 +324,21 @@ def test_repair_clears_leftovers(lake: Path) -> None:
     }
     assert kinds(lake) == orphaned | {
         ".shards/dead": FindingKind.disposable,
+        ".shards/dead.lock": FindingKind.disposable,
         f".shards/{identity_of('one')[1]}": FindingKind.disposable,
+        f".shards/{identity_of('one')[1]}.lock": FindingKind.disposable,
         ".watch/half.json": FindingKind.disposable,
         ".watch/old.tmp": FindingKind.disposable,
         "analyses": FindingKind.unanalysed,
     }
     done = repair(lake, analyse)
-    assert len(done) == 5
-    assert sum("; deleted" in line for line in done) == 4
+    assert len(done) == 7
+    assert sum("; deleted" in line for line in done) == 6
     assert done[-1] == f"analysed run {lost}"
     # Their writer may be at work; garbage collection deletes them after a grace period.
     assert kinds(lake) == orphaned
     assert (lake / ".shards" / "busy" / "0" / "rows.parquet").is_file()
+    assert (lake / ".shards" / "busy.lock").is_file()
     assert not (lake / ".quarantine").exists()
     assert repair(lake, analyse) == []
     collect_garbage(lake, NO_GRACE)

@@ -14,6 +14,8 @@ QUARANTINE_FOLDER = ".quarantine"
 SNAPSHOT_FILE = "prunelake.duckdb"
 
 RETIRED_SUFFIX = ".retired"
+LOCK_SUFFIX = ".lock"
+"""The lock of an unfinished run lies beside the folder with its shards."""
 
 MANIFEST_NAME = re.compile(r"([^.]+)\.([1-9][0-9]*)\.(json|retired)")
 """The name of a manifest, or of the mark that retires it."""

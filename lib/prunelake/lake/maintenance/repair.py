@@ -28,9 +28,8 @@ from prunelake.lake.files.paths import (
     parse_manifest,
 )
 from prunelake.lake.files.write_errors import write_errors
-from prunelake.lake.maintenance.leftovers import find_leftovers
 from prunelake.lake.maintenance.lost_runs import find_lost_runs, restore
-from prunelake.lake.maintenance.verify import verify_lake
+from prunelake.lake.maintenance.verify import find_leftovers, verify_lake
 from prunelake.lake.read import is_sweep, read_content, require_lake, run_ids
 from prunelake.lake.sql.bound_query import attach
 from prunelake.lake.storage.location import (

@@ -2,10 +2,11 @@
 
 import json
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from prunelake.errors import LakeError, one_line
-from prunelake.lake.open_tables.table_files import TableFiles
+from prunelake.lake.files.listed_file import ListedFile
 from prunelake.lake.storage.location import Location, relative_name, written_at
 from prunelake.schema.table import Table
 
@@ -20,7 +21,7 @@ def is_registered(lake: Location, table: Table) -> bool:
     return (lake / table.name / LOG_FOLDER).is_dir()
 
 
-def register(lake: Location, table: Table, files: TableFiles) -> None:
+def register(lake: Location, table: Table, files: Mapping[Location, ListedFile]) -> None:
     """Let the Delta table list exactly these files; additions and removals are one commit.
 
     Raises:

@@ -1,11 +1,12 @@
 """Iceberg: a catalogue in SQLite and the metadata of each table, in the folder `.iceberg`."""
 
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunelake.errors import LakeError, one_line
-from prunelake.lake.open_tables.table_files import TableFiles
+from prunelake.lake.files.listed_file import ListedFile
 from prunelake.lake.storage.location import Location
 from prunelake.schema.table import Table
 
@@ -22,7 +23,7 @@ def is_registered(lake: Location) -> bool:
     return (lake / ICEBERG_FOLDER / CATALOG_FILE).is_file()
 
 
-def register(lake: Path, table: Table, files: TableFiles) -> None:
+def register(lake: Path, table: Table, files: Mapping[Location, ListedFile]) -> None:
     """Let the Iceberg table list exactly these files; additions and removals are one snapshot.
 
     Raises:

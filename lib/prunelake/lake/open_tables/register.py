@@ -4,8 +4,10 @@ from typing import Literal
 
 from prunelake.errors import LakeError
 from prunelake.extras import naming_extras
+from prunelake.lake.files.listed_file import ListedFile
+from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.open_tables import delta, iceberg
-from prunelake.lake.open_tables.table_files import files_of_tables
+from prunelake.lake.read import read_content
 from prunelake.lake.storage.location import Location, local_path
 from prunelake.lake.storage.locks import locked
 from prunelake.schema.run_tables import RUNS
@@ -28,7 +30,7 @@ def register_tables(lake: Location, table_format: TableFormat) -> None:
         WrongFormat: a run of another format version.
     """
     with naming_extras():
-        files = files_of_tables(lake)
+        files = _files_of_tables(lake)
         with locked(lake, FORMATS_LOCK):
             for table in ALL_TABLES.values():
                 if table_format == "delta":
@@ -52,3 +54,18 @@ def refresh_tables(lake: Location) -> None:
         register_tables(lake, "delta")
     if iceberg.is_registered(lake):
         register_tables(lake, "iceberg")
+
+
+def _files_of_tables(lake: Location) -> dict[str, dict[Location, ListedFile]]:
+    """The data files of every table, without rows that readers must not see.
+
+    A segment with rows of a retired run is merged again first: a table format lists whole files.
+    """
+    content = read_content(lake)
+    if any(manifest.run_ids != manifest.all_run_ids for manifest in content.manifests):
+        compact(lake)
+        content = read_content(lake)
+    return {
+        table.name: {path: manifest.files[table.name] for path, manifest in content.files(table)}
+        for table in ALL_TABLES.values()
+    }
