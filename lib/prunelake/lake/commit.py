@@ -76,12 +76,12 @@ def write_run(lake: Location, run: Mapping[str, Any], frames: Mapping[str, pl.Da
         WrongFormat: as `check_writable`; a lake holds one format only.
         CorruptFile: the lake has the run, and a file of it is damaged.
     """
-    run_id = _validate(RUN_TABLES, run, frames)
+    run_id, rows = _check_rows(RUN_TABLES, run, frames)
     with write_errors(f"run {run_id} could not be written to {lake}", "sweep again"):
         check_one_format(lake, RUN_TABLES)
         if has_run(lake, run_id):
             return False
-        return _commit(lake, RUN_TABLES, run_id, _frames(RUN_TABLES, run, frames))
+        return _commit(lake, RUN_TABLES, run_id, rows)
 
 
 def write_analysis(
@@ -96,7 +96,7 @@ def write_analysis(
         LakeError: no such run, rows that do not fit their table, or a folder that cannot be
             written.
     """
-    run_id = _validate(ANALYSIS_TABLES, analysis, frames)
+    run_id, rows = _check_rows(ANALYSIS_TABLES, analysis, frames)
     require_lake(lake)
     failure = f"the analysis of run {run_id} could not be written to {lake}"
     with write_errors(failure, "run `prunelake analyse`"):
@@ -107,8 +107,7 @@ def write_analysis(
         if _has_analysis(lake, run_id, version):
             return False
         entry = entry_name(ANALYSIS_TABLES, run_id, commit, version)
-        written = _frames(ANALYSIS_TABLES, analysis, frames)
-        return _commit(lake, ANALYSIS_TABLES, entry, written, commit, version)
+        return _commit(lake, ANALYSIS_TABLES, entry, rows, commit, version)
 
 
 def write_profile(
@@ -123,61 +122,53 @@ def write_profile(
         LakeError: rows that do not fit their table, or a folder that cannot be written.
         WrongFormat: as `check_writable`.
     """
-    profile_id = _validate(PROFILE_TABLES, profile, frames)
+    profile_id, rows = _check_rows(PROFILE_TABLES, profile, frames)
     with write_errors(f"profile {profile_id} could not be written to {lake}", "measure again"):
-        written = _frames(PROFILE_TABLES, profile, frames)
-        _commit(lake, PROFILE_TABLES, profile_id, written)
+        _commit(lake, PROFILE_TABLES, profile_id, rows)
         same_subject = [pl.col(name).eq_missing(profile[name]) for name in PROFILE_SUBJECT]
         same = read_table(lake, PROFILES.name).filter(same_subject)["profile_id"]
         retire_owners(lake, PROFILE_TABLES, {*same} - {profile_id})
 
 
-def _validate(group: TableGroup, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
-    """Check the row of an owner table and its frames; return the id of the run or profile."""
-    table = group.owner_table
-    if set(row) != set(table.schema):
+def _check_rows(
+    group: TableGroup, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
+) -> tuple[str, list[tuple[Table, pl.DataFrame]]]:
+    """The id of a run or profile, and its rows by table.
+
+    The owner table is last: its file shows that all others exist.
+    """
+    owner = group.owner_table
+    if set(row) != set(owner.schema):
         raise LakeError(
-            f"a row of {table.name} needs exactly the columns of that table; differing: "
-            f"{', '.join(sorted(set(table.schema) ^ set(row)))}"
+            f"a row of {owner.name} needs exactly the columns of that table; differing: "
+            f"{', '.join(sorted(set(owner.schema) ^ set(row)))}"
         )
-    owner_id, kind = str(row[group.owner_column]), table.owner_kind
+    owner_id, kind = str(row[group.owner_column]), owner.owner_kind
     if not re.fullmatch(r"[A-Za-z0-9_-]+", owner_id) or owner_id.startswith(SEGMENT_PREFIX):
         raise LakeError(
             f"{group.owner_column} {owner_id!r} cannot be the file name of a {kind}; use letters, "
             f"digits, - and _, and do not begin with {SEGMENT_PREFIX}"
         )
-    _owner_frame(table, row)
-    others = {name: each for name, each in group.items() if each is not table}
-    required = {name for name, each in others.items() if not each.is_optional}
-    if not required <= set(frames) <= set(others):
-        differing = (required - set(frames)) | (set(frames) - set(others))
-        raise LakeError(
-            f"a row of {table.name} needs a frame, possibly empty, for each of "
-            f"{', '.join(sorted(required))}; differing: {', '.join(sorted(differing))}"
-        )
-    for name, frame in frames.items():
-        problem = schema_problem(frame, group[name])
-        problem = problem or next(row_problems(frame, group[name], [owner_id]), None)
-        if problem:
-            raise LakeError(f"table {name} of {kind} {owner_id}: {problem}")
-    return owner_id
-
-
-def _owner_frame(table: Table, row: Mapping[str, Any]) -> pl.DataFrame:
     try:
-        return table.frame([dict(row)])
+        owner_frame = owner.frame([dict(row)])
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
         raise LakeError(
-            f"a row of {table.name} has a value of another type: {one_line(error)}"
+            f"a row of {owner.name} has a value of another type: {one_line(error)}"
         ) from error
-
-
-def _frames(
-    group: TableGroup, row: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
-) -> list[tuple[Table, pl.DataFrame]]:
-    """The frame of each table. The owner table is last: its file shows that all others exist."""
-    others = [(table, frames[table.name]) for table in group.values() if table.name in frames]
-    return [*others, (group.owner_table, _owner_frame(group.owner_table, row))]
+    others = [table for table in group.values() if table is not owner]
+    required = {table.name for table in others if not table.is_optional}
+    differing = (required - set(frames)) | (set(frames) - {table.name for table in others})
+    if differing:
+        raise LakeError(
+            f"a row of {owner.name} needs a frame, possibly empty, for each of "
+            f"{', '.join(sorted(required))}; differing: {', '.join(sorted(differing))}"
+        )
+    rows = [(table, frames[table.name]) for table in others if table.name in frames]
+    for table, frame in rows:
+        problem = schema_problem(frame, table) or next(row_problems(frame, table, [owner_id]), None)
+        if problem:
+            raise LakeError(f"table {table.name} of {kind} {owner_id}: {problem}")
+    return owner_id, [*rows, (owner, owner_frame)]
 
 
 def _commit(

@@ -10,14 +10,14 @@ from prunelake.lake.sql.bound_query import sql_literal
 from prunelake.lake.storage.location import Location, relative_name
 from prunelake.schema.table import METRIC_KEY, Table
 
-DUCKDB_TYPES = {
-    pl.String(): "varchar",
-    pl.Int32(): "integer",
-    pl.Int64(): "bigint",
-    pl.Float32(): "float",
-    pl.Float64(): "double",
-    pl.Boolean(): "boolean",
-    pl.Datetime("us", "UTC"): "timestamp with time zone",
+DUCKDB_TYPES: dict[pl.datatypes.DataTypeClass, str] = {
+    pl.String: "varchar",
+    pl.Int32: "integer",
+    pl.Int64: "bigint",
+    pl.Float32: "float",
+    pl.Float64: "double",
+    pl.Boolean: "boolean",
+    pl.Datetime: "timestamp with time zone",
 }
 
 
@@ -52,23 +52,20 @@ def damaged_files_sql(lake: Location | None, damaged: Sequence[Damage]) -> str:
 
     A damaged file that hides an unknown number of runs has one row without a run.
     """
-    rows = [
+    columns = ("run_id", "file", "problem", "remedy")
+    rows: list[tuple[str | None, ...]] = [
         (owner or None, relative_name(damage.file, lake), damage.problem, finding_of(damage).remedy)
         for damage in damaged
         for owner in sorted(damage.owners) or [""]
         if lake is not None
     ]
-    values = ", ".join(f"({', '.join(map(sql_literal, row))})" for row in rows)
-    columns = ("run_id", "file", "problem", "remedy")
+    shown = rows or [(None,) * len(columns)]
+    values = ", ".join(f"({', '.join(map(sql_literal, row))})" for row in shown)
     names = ", ".join(f"{name}::varchar as {name}" for name in columns)
-    source = f"(values {values}) as rows ({', '.join(columns)})"
-    if not rows:
-        return (
-            "create or replace view lake.damaged_files as select "
-            + ", ".join(f"null::varchar as {name}" for name in columns)
-            + " where false"
-        )
-    return f"create or replace view lake.damaged_files as select {names} from {source}"
+    return (
+        f"create or replace view lake.damaged_files as select {names} "
+        f"from (values {values}) as rows ({', '.join(columns)}) where {sql_literal(bool(rows))}"
+    )
 
 
 def _column_sql(table: Table, name: str) -> str:
@@ -81,16 +78,10 @@ def _select_sql(columns: str, paths: Sequence[Location]) -> str:
     return f"select {columns} from read_parquet({files}, hive_partitioning = false)"
 
 
-def _duckdb_type(dtype: pl.DataType) -> str:
+def _duckdb_type(dtype: pl.DataType | pl.datatypes.DataTypeClass) -> str:
     if isinstance(dtype, pl.List):
-        return f"{_duckdb_type(_dtype_instance(dtype.inner))}[]"
+        return f"{_duckdb_type(dtype.inner)}[]"
     if isinstance(dtype, pl.Struct):
-        fields = (
-            f'"{field.name}" {_duckdb_type(_dtype_instance(field.dtype))}' for field in dtype.fields
-        )
+        fields = (f'"{field.name}" {_duckdb_type(field.dtype)}' for field in dtype.fields)
         return f"struct({', '.join(fields)})"
-    return DUCKDB_TYPES[dtype]
-
-
-def _dtype_instance(dtype: pl.DataType | pl.datatypes.DataTypeClass) -> pl.DataType:
-    return dtype if isinstance(dtype, pl.DataType) else dtype()
+    return DUCKDB_TYPES[dtype.base_type()]
