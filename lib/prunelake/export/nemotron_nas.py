@@ -23,7 +23,7 @@ FFN_MULTIPLE = 256
 
 
 def check_nemotron_nas(model: PreTrainedModel, layers: Collection[int], unit: Unit) -> None:
-    """Refuse what vLLM's reader cannot express, with the reason.
+    """Refuse a model or level that vLLM's reader cannot express, with the reason.
 
     Raises:
         UnsupportedModel: no Llama, another unit than attention or MLPs, or no attention in block 0.

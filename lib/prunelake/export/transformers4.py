@@ -21,7 +21,7 @@ SAMPLE = "The capital of France is  Paris.\n\nÜber 123?"
 def add_older_names(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Add the names that transformers 4 reads to a checkpoint of one of `MODEL_TYPES`.
 
-    A generic tokenizer keeps its class if the older one splits a text otherwise. transformers 4
+    A generic tokenizer keeps its class if the older class splits a text differently. transformers 4
     refuses that class, as it does for the checkpoint of another model type, which does not change.
 
     Args:

@@ -19,7 +19,7 @@ Evaluate = Callable[[SweepSpec], str]
 
 
 def measure_and_check(gate: Gate, rows: Rows, settings: Settings, evaluate: Evaluate) -> GateResult:
-    """Measure what the lake lacks on some rows of each task; then check every criterion.
+    """Measure the missing results on some rows of each task; then check every criterion.
 
     Raises:
         PruneLakeError: as `check_runs`, `run_comparison` and the sweeps.

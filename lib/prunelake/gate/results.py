@@ -84,7 +84,7 @@ class GateResult(FrozenValue):
 
     @property
     def summary(self) -> str:
-        """The result in one sentence; of each candidate, too, if there are several."""
+        """The result in one sentence, and the result of each candidate if there are several."""
         counts = [
             f"{len(checks)} {result}" for result in Result if (checks := self.with_result(result))
         ]

@@ -86,9 +86,9 @@ def gate_until_decided(
 ) -> GateResult:
     """Measure in rounds until the gate has passed or failed, or a limit is reached.
 
-    The rows of the gate are those of the pilot, by default a sample of 100. A loss of at most half
-    its margin, or of at least one and a half margins, is decided with a probability of about 95 %
-    if the task has enough rows. Repeating a gate reuses its rounds in the lake.
+    The rows of the gate are the rows of the pilot, by default a sample of 100. A loss of at most
+    half its margin, or of at least one and a half margins, is decided with a probability of about
+    95 % if the task has enough rows. Repeating a gate reuses its rounds in the lake.
 
     Raises:
         InvalidSpec: a gate on given runs, row numbers, or a limit below the rows of the pilot.
@@ -137,7 +137,7 @@ def gate_until_decided(
 
 
 def _first_round(gate: Gate, task: str, limits: Limits, settings: Settings) -> TaskRounds:
-    """The pilot of a task: the rows of the gate, of which the first are explained."""
+    """The pilot of a task: the rows of the gate; the first rows are explained."""
     rows = gate.rows or Rows()
     available = available_rows(task, rows, limits, settings)
     if rows == Rows():

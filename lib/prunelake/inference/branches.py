@@ -174,7 +174,7 @@ class Branches:
     def _arranged(
         self, hidden: Tensor, order: NDArray[np.int64] | None, origin: Sequence[int]
     ) -> tuple[Tensor, Tensor | None]:
-        """The hidden states in their new order, if there is one, and each row's branch before.
+        """The hidden states in their new order, if there is one, and each row's previous branch.
 
         All indices that this block needs go to the device in one copy.
         """
@@ -211,7 +211,7 @@ class Branches:
         leaving: Sequence[tuple[int, int, tuple[int, ...]]],
         length: int,
     ) -> NDArray[np.int64]:
-        """The place of each token before: the running branches, then the packed tokens in rows."""
+        """The previous place of each token: of the running branches, then of packed tokens."""
         start = len(self._running) * length
         positions = np.arange(length)
         parts = [
@@ -267,7 +267,7 @@ class Branches:
 
 
 def _split_shared_states(kwargs: dict[str, Any], origins: Tensor) -> None:
-    """Split the keys and values that layers share, which lie in a dictionary of theirs."""
+    """Split the keys and values that layers share, which a separate dictionary holds."""
     for value in kwargs.values():
         if isinstance(value, UserDict):
             value.update(_shared_states_of(value, origins))

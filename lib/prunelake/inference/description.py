@@ -16,7 +16,7 @@ PART_NAMES = {**MIXER_NAMES, "mlp": "a dense MLP", "experts": "an MLP of experts
 
 
 def describe_decoder(model: PreTrainedModel) -> str:
-    """What `prunelake inspect` prints; the model needs no weights.
+    """The output of `prunelake inspect`; the model needs no weights.
 
     Raises:
         UnsupportedModel: as `decoder_map.decoder_blocks`.

@@ -15,7 +15,7 @@ class RowLengths:
       SHORT_ROW_TOKENS.
     - `padding_share`: a batch may have this share of its own tokens as padding, or of the budget if
       `scales_with_budget`.
-    - `free_padding`: a batch may always have so many tokens of padding.
+    - `free_padding`: a batch may always have this many tokens of padding.
     """
 
     max_tree_tokens: int

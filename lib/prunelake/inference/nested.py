@@ -3,8 +3,8 @@
 Level k lacks the first k layers of the removal order, so the levels are nested: two levels compute
 the same until the first layer that only one of them lacks. Rows therefore run together until their
 levels part. In front of such a layer a row splits in two, and the removed unit (attention, MLP, or
-both) runs only on the half that keeps it. Behind the last attention that its levels keep, only the
-tokens that are read go on. The model's own code is unchanged: hooks in front of its blocks split
+both) runs only on the half that keeps it. After the last attention that its levels keep, only the
+tokens that are read continue. The model's own code is unchanged: hooks in front of its blocks split
 the rows, and a gate around the removed unit picks the rows that keep it (`branches`).
 
 A search for a removal order asks in the same way about levels that are not nested: each candidate
@@ -96,7 +96,7 @@ class NestedModel:
         self._mixtures = expert_mixtures(model) if unit == "expert" else ()
         self._probe = probe_decoder(model)
         self.sharing: Final = sharing or decide_sharing(model, unit, _is_exact)
-        """What levels and options share in a pass."""
+        """The work that levels and options share in a pass."""
         known = level_range(model, unit)
         deepest = min(known.deepest, len(removal_order) // known.parts_per_level)
         self.removed: Final = tuple(

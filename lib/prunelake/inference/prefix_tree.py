@@ -163,7 +163,7 @@ def batch_inputs(
     """
     length = lengths.padded(max(len(row.tokens) for row in rows))
     inputs = {"input_ids": pad_rows([row.tokens for row in rows], length)}
-    # Without a branch no token needs more than to be kept from what stands to its right.
+    # Without a branch, each token only has to be kept from the tokens to its right.
     if any(row.is_branched for row in rows):
         seen = _attention_mask(pad_rows([row.parents for row in rows], length, -1).numpy())
         hidden = ~torch.from_numpy(seen)[:, None]

@@ -23,7 +23,7 @@ def token_log_likelihoods(
 ) -> Tensor:
     """Log-likelihoods [targets] in float32.
 
-    The head runs once a place that predicts something, in chunks of bounded memory.
+    The head runs once for each place that predicts a token, in chunks of bounded memory.
 
     Args:
         model: the model whose last hidden states these are.

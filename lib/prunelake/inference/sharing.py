@@ -77,7 +77,7 @@ def decide_sharing(model: PreTrainedModel, unit: Unit, is_exact: Check) -> Shari
 
 
 def possible_sharing(model: PreTrainedModel, unit: Unit) -> Sharing:
-    """What the levels of a model could share by its structure."""
+    """The work that the levels of a model could share by its structure."""
     blocks = decoder_blocks(model)
     return Sharing(
         trees=not why_no_trees(model, blocks),
@@ -128,7 +128,7 @@ def check_order(levels: LevelRange) -> tuple[int, ...]:
     count = levels.layer_count
     order = dict.fromkeys([count // 2, 0, count - 1, *range(count)])
     blocks = range(0, levels.part_count, count)
-    # Each block begins elsewhere: a block must not lack the experts of another one.
+    # Each block begins at another expert: a block must not lack the experts of another block.
     return tuple(first + (n + first // count) % count for n in order for first in blocks)
 
 
@@ -173,7 +173,7 @@ def _is_causal(model: PreTrainedModel) -> bool:
 
 
 def _candidates(best: Sharing) -> Iterator[Sharing]:
-    """Sharings from the best one down to none, each once."""
+    """The possible sharings, each once, from the most sharing to none."""
     nothing = Sharing(trees=False, levels=False, packing=False)
     order = [
         best,

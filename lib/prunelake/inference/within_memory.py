@@ -57,7 +57,8 @@ def score_within_memory(
                     f"{len(rows[0].tokens)} tokens; take dtype bfloat16, or "
                     "PRUNELAKE_DEVICE=cpu"
                 ) from error
-        # Behind the handler: until there, the error keeps the tensors of the failed batch.
+        # This runs after the handler, because before that the error keeps the failed batch's
+        # tensors.
         if device.type == "cuda":
             torch.cuda.empty_cache()
         budget.halve()

@@ -29,7 +29,8 @@ def save_compact(
 
     `loading.load_model` loads it. transformers alone refuses it, by `configuration_files` in
     config.json; otherwise it would fill in random weights. `export.compact_code` adds code by which
-    transformers loads it. By the file name of the weights, the model's own class refuses that, too.
+    transformers loads it. The weights have a special file name, so the model's own class refuses
+    the folder, too.
 
     Raises:
         UnknownLayer, UnsupportedModel: as `removal.removed`.

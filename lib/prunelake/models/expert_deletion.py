@@ -1,4 +1,4 @@
-"""Delete experts: their weights, and what the router has for each of them.
+"""Delete experts: their weights, and the router's weights for them.
 
     with deleted_experts(model, [3, 11]):
         logits = model(input_ids=ids, use_cache=False).logits

@@ -20,8 +20,7 @@ def fuse_elementwise(model: PreTrainedModel, backend: str = "inductor") -> None:
         fuse_elementwise(load_model(source, "bfloat16", "cuda").model)
 
     Args:
-        model: the model.
-        backend: the compiler of torch; tests use one that only records.
+        model: the model. backend: the compiler of torch; tests use a compiler that only records.
     """
     options: dict[str, Any] = {"dynamic": True, "backend": backend}
     if backend == "inductor":

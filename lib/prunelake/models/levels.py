@@ -24,8 +24,8 @@ EXPERT_COUNT_NAMES = (
 """The names of the number of experts of each block in the config.json of different models."""
 
 DEFAULT_EXPERT_LEVELS = 8
-"""The least number of levels above 0 up to half of the experts, if there are so many. Levels that
-lack experts share little work."""
+"""The least number of default levels above 0, up to half of the experts, if there are that many.
+Levels that lack experts share little work."""
 
 
 def resolve_levels(
@@ -33,7 +33,7 @@ def resolve_levels(
 ) -> tuple[int, ...]:
     """The given levels, ascending and with 0; by default levels up to half of the layers.
 
-    Every level is a default, but of the unit expert only every n-th level.
+    By default these are all levels, or for the unit expert every n-th level.
 
     Args:
         levels: the levels of a request.

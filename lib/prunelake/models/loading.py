@@ -32,7 +32,7 @@ from prunelake.spec import Dtype, Unit
 
 ROW_TOLERANCE = 2e-2
 """The largest deviation that counts as rounding, as a share of the largest logit: a kernel for one
-row may round otherwise than a kernel for more."""
+row may round differently from a kernel for several rows."""
 
 
 @dataclass(frozen=True)

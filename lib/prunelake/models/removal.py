@@ -122,7 +122,7 @@ def zero_out(model: PreTrainedModel, layers: Collection[int], unit: Unit = "atte
 
 @torch.inference_mode()
 def parts_that_add(model: PreTrainedModel, parts: Collection[BlockPart]) -> list[BlockPart]:
-    """Those of the given parts that add something to the stream in a pass of a few tokens."""
+    """The given parts that add something to the stream in a pass of a few tokens."""
     found: list[BlockPart] = []
     running = _RunningBlock()
 

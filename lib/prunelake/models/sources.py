@@ -49,7 +49,7 @@ def resolve_model(
     """The weights that a model reference names, not yet loaded.
 
     A hub repository is downloaded. A GGUF file is dequantised once and kept as safetensors under
-    `cache`, in a folder named by the file's hash. The layer count is that of layers with this unit.
+    `cache`, in a folder named by the file's hash. The layer count counts the layers with this unit.
     With `uses_known_hash`, the hash of local files comes from `cache` if their sizes and times have
     not changed since. `trust_remote_code` lets code run that the model brings along.
     `needs_tokenizer` checks the tokenizer before the weights are hashed, which may take minutes.
@@ -60,7 +60,7 @@ def resolve_model(
         ModelError: `cache` cannot be written.
         UnsupportedModel: not a decoder from which this unit can be removed.
     """
-    # Weights can be large: they are downloaded or hashed after all that can be refused.
+    # Weights can be large: all refusals come before their download or hash.
     hashed = partial(cached_hash, cache=cache) if uses_known_hash else hash_files
     folder, revision, config = _find_config(reference, cache, hashed, trust_remote_code)
     remote_code = remote_code_hash(config, folder, trust_remote_code)

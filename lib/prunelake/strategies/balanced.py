@@ -10,9 +10,9 @@ for the unpruned model, and its unit is the full range from a perfect to a usele
   their Brier scores 0 and 1 - 1 / options.
 - explanations: sum |r - r0| / sum |r0| over masked prompts. r is the change in nats that a mask
   makes to the log-likelihood of the option that the unpruned model predicts; r0 is this change in
-  the unpruned model. A model that does not respond at all has 1. Attributions by masks are linear
-  in these responses (`attributions`), so the term measures their drift at a cost that a search can
-  pay.
+  the unpruned model. The term is 1 for a model whose answers do not depend on its prompt.
+  Attributions by masks are linear in these responses (`attributions`), so the term measures their
+  drift at a cost that a search can pay.
 
 Each row has one pair of complementary masks, drawn by its example's id. The first mask replaces
 half of the prompt's tokens with the baseline token of explanations, the second mask the other

@@ -34,7 +34,7 @@ class RemovalOrder:
     def from_importance(
         cls, importance: Sequence[float], forward_tokens: float = 0.0
     ) -> "RemovalOrder":
-        """Least important layers first; of equally important layers, the nearest to the input."""
+        """Least important layers first; equally important layers from the input on."""
         order = np.argsort(np.asarray(importance), kind="stable")
         return cls(tuple(order.tolist()), tuple(float(x) for x in importance), forward_tokens)
 

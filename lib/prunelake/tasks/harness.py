@@ -31,7 +31,7 @@ OTHER_OUTPUTS = {
     "loglikelihood": "scores one text and has no options",
     "loglikelihood_rolling": "measures perplexity and has no options",
 }
-"""The output types of other tasks than multiple choice, as the end of a sentence."""
+"""The output types of tasks that are not multiple choice, as the end of a sentence."""
 
 UNSUPPORTED_FIELDS = {
     "process_results": "scores its answers with its own function",

@@ -10,7 +10,7 @@ from prunelake.spec import SweepSpec
 
 
 def text_section(level: int, text: TableRow | None) -> list[str]:
-    """The first text of a level beside that of level 0; empty if none was measured.
+    """The first text of a level beside the text of level 0; empty if none was measured.
 
     `text` is a row of `run_lookup.level_text`.
     """

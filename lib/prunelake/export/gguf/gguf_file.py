@@ -68,7 +68,8 @@ def write_gguf(
 ) -> int:
     """Write `model.gguf` into `folder`, read it again, and return its bytes.
 
-    Norms stay in float32. With Q8_0, so do rows whose length is no multiple of 32.
+    Norms stay in float32. With Q8_0, rows whose length is not a multiple of 32 stay in float32,
+    too.
 
     Args:
         model: the unpruned model.
@@ -114,7 +115,7 @@ def write_gguf(
 
 
 def check_gguf(model: PreTrainedModel, layers: Collection[int], unit: Unit) -> None:
-    """Refuse what llama.cpp cannot express, with the reason.
+    """Refuse a model or level that llama.cpp cannot express, with the reason.
 
     Raises:
         UnsupportedModel: as `write_gguf`.

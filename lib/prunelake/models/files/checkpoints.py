@@ -25,8 +25,8 @@ from prunelake.models.decoder.placeholders import replace_with_placeholders
 from prunelake.models.model_class import auto_class, model_class, model_from_config
 
 COMPACT_MODEL_TYPE = "prunelake_compact"
-"""How the model type in config.json of a compact checkpoint begins. transformers does not know this
-type; for a type that it knows it would fill in random weights for the absent modules."""
+"""The beginning of the model type in config.json of a compact checkpoint. transformers does not
+know this type; for a type that it knows it would fill in random weights for the absent modules."""
 
 REFUSED_CONFIGURATION_FILE = (
     "config.(this is a compact checkpoint of PruneLake, and transformers cannot load it without "
