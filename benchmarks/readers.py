@@ -138,7 +138,7 @@ def different_correlations(url: str) -> list[str]:
     runs = run_ids(url)
     return [
         f"/correlations?run_id={runs[number % len(runs)]}&level_count_gte={-number}"
-        for number in range(20_000)
+        for number in range(100_000)
     ]
 
 
@@ -151,7 +151,7 @@ def run_ids(url: str) -> list[str]:
 def load_costs(
     code: Path, lake: Path, seconds: float, scratch: Path
 ) -> Iterator[tuple[str, float]]:
-    """Requests per second and p95 of 32 clients whose requests are all different."""
+    """Requests per second, p95 and the server's CPU of 32 clients whose requests all differ."""
     for kind, targets_of in (
         ("different charts", different_charts),
         ("`/correlations`, cold", different_correlations),
@@ -160,11 +160,14 @@ def load_costs(
             lake, scratch / "server.log", PYTHONPATH=environment(code)["PYTHONPATH"]
         ) as server:
             targets = targets_of(server.url)
+            before = server.cpu_seconds
             found: LoadResult = run_load(server.address, targets, CLIENTS, seconds, scratch)
+            cpu = server.cpu_seconds - before
         if found.requests > len(targets):
             raise SystemExit(f"{kind}: only {len(targets)} requests differ; lower --seconds")
         yield f"{CLIENTS} clients, {kind}: requests a second", found.rate
         yield f"{CLIENTS} clients, {kind}: p95", found.p95 / 1e3
+        yield f"{CLIENTS} clients, {kind}: CPU of a request", cpu / found.requests
 
 
 def measured(code: Path, lakes: dict[str, Path], seconds: float, scratch: Path) -> dict[str, float]:
@@ -231,11 +234,11 @@ def _rows(found: dict[str, list[dict[str, float]]]) -> Iterator[list[str]]:
         now = statistics.median(took[task] for took in found["now"])
         formers = [took[task] for took in found["former"] if task in took]
         if not formers:
-            yield [task, "", f"{now:.3f}", ""]
+            yield [task, "", f"{now:.4g}", ""]
             continue
         former = statistics.median(formers)
         ratio = now / former if task.endswith("a second") else former / now
-        yield [task, f"{former:.3f}", f"{now:.3f}", f"{ratio:.1f} x"]
+        yield [task, f"{former:.4g}", f"{now:.4g}", f"{ratio:.1f} x"]
 
 
 def _command(asked: argparse.Namespace) -> str:

@@ -47,7 +47,7 @@ CLIENTS = (1, 32)
 VIEWS = {"correlations": "level_count", "verdicts": "level", "metrics": "level"}
 """The requested views, each with a column whose varying lower bound makes requests different."""
 PICTURES = ("confidence.json", "confidence.png")
-QUESTIONS = 20_000
+QUESTIONS = 60_000
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,6 @@ def datasette(executable: Path, database: Path, port: int) -> Iterator[str]:
         process.wait(20)
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def measure(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
     """Measure every address, cold and cached, with every number of clients, one after the other."""
     lake: Path = options.lake
@@ -167,9 +162,9 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
     with served(lake, folder / "log") as server:
 
         def ours(asked: list[str], clients: int) -> tuple[LoadResult, float]:
-            before = cpu_seconds(server.pid)
+            before = server.cpu_seconds
             found = run_load(server.address, asked, clients, options.seconds, folder)
-            return found, (cpu_seconds(server.pid) - before) / max(found.requests, 1) * 1e3
+            return found, (server.cpu_seconds - before) / max(found.requests, 1) * 1e3
 
         def kept(target: str, clients: int) -> tuple[LoadResult, float]:
             # One request fills the cache, after all requests that clients have left.

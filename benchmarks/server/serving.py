@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 
 @dataclass(frozen=True)
 class Server:
@@ -21,6 +23,11 @@ class Server:
     @property
     def url(self) -> str:
         return f"http://{self.address}"
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU seconds of its process, without those that it started, up to now."""
+        return float(sum(psutil.Process(self.pid).cpu_times()[:2]))
 
 
 @contextmanager

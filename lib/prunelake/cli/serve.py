@@ -1,5 +1,6 @@
 """`prunelake serve`: run the server of the API and the page."""
 
+import gc
 import socket
 from typing import Annotated
 
@@ -62,10 +63,15 @@ def serve(
             create_app(folder, settings, lake_settings.cache, is_preparing=True),
             http=JsonErrorProtocol,
             log_level="warning",
+            # It would be written at a lower level, but made for each request.
+            access_log=False,
             server_header=False,
             # Only the connection gives the client's address: a header can name any address.
             proxy_headers=False,
         )
+        # Looking for garbage among these objects would stop all readers for 50 ms, again and again.
+        gc.collect()
+        gc.freeze()
         uvicorn.Server(config).run(sockets=[listener])
 
 
