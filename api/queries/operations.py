@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from prunelake.errors import CorruptFile, LakeError
 from prunelake.lake.attempt_log import Attempt, read_attempts
 from prunelake.lake.files.paths import SHARDS_FOLDER
-from prunelake.lake.storage.location import Location, is_local, list_folder
+from prunelake.lake.storage.location import Location, list_folder, local_path
 from prunelake.watch.status import Status, read_status
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Operations:
 
     def state(self) -> OperationsState | None:
         """The state; None if the lake cannot be read, and the log has the reason."""
-        if is_local(self._lake):
+        if local_path(self._lake):
             return self._read()
         with self._lock:
             if self._read_at is None or time.monotonic() - self._read_at > STORE_SECONDS:

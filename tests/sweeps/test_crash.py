@@ -8,8 +8,6 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import polars as pl
@@ -18,22 +16,26 @@ import yaml
 from polars.testing import assert_frame_equal
 
 from prunelake.errors import LakeError
-from prunelake.lake import commit, read
+from prunelake.lake import read
 from prunelake.lake.files.damage import find_damage
 from prunelake.lake.files.findings import FindingKind
 from prunelake.lake.maintenance.verify import verify_lake
-from prunelake.lake.partial_runs import ORDER_SHARD, PartialRun
+from prunelake.lake.partial_runs import ORDER_SHARD
 from prunelake.models.loading import load_model
 from prunelake.schema.run_tables import CELL_TABLES
 from prunelake.settings import Settings
-from prunelake.spec import Calibration, Explanation, Rows, SweepSpec
+from prunelake.spec import Rows, SweepSpec
 from prunelake.sweeps import steps
 from prunelake.sweeps.plan import plan_sweep
 from tests.support.endurance import IS_ENDURANCE, repeats
-from tests.support.limits import HANG_S
-from tests.support.models.tiny_models import tiny_model
-from tests.support.models.tiny_tokenizer import tiny_tokenizer
-from tests.support.runs.lake_rows import identity_of, small_run
+from tests.support.sweeps.interrupted_sweeps import (
+    Place,
+    Undisturbed,
+    ended,
+    letters_spec,
+    new_place,
+    sweep_undisturbed,
+)
 from tests.support.sweeps.sweep_processes import (
     Sweep,
     quick_sweep,
@@ -41,7 +43,6 @@ from tests.support.sweeps.sweep_processes import (
     start_sweep_process,
     tables,
 )
-from tests.support.tasks.question_task import write_task
 
 SHARES = (1, 2 / 3, 1 / 8, 0.45)
 """The kills of the short form, as shares of the steps up to the commit of the whole run."""
@@ -49,135 +50,24 @@ SHARES = (1, 2 / 3, 1 / 8, 0.45)
 KILLS = repeats(len(SHARES), 40)
 SIGKILLED = -9
 NOBODY = 65534
-OTHER = identity_of("run")[1]
-
-
-@dataclass(frozen=True)
-class Place:
-    """A lake that already has another run, and a ledger of the steps of sweeps in it."""
-
-    folder: Path
-    run_id: str = ""
-
-    @property
-    def settings(self) -> Settings:
-        return Settings(lake=self.folder / "lake", cache=self.folder / "cache", device="cpu")
-
-    @property
-    def lake(self) -> Path:
-        return self.folder / "lake"
-
-    @property
-    def ledger(self) -> Path:
-        return self.folder / "ledger"
-
-    def finished(self) -> set[str]:
-        """The shards, and the removal order, that are finished."""
-        return set(PartialRun(self.lake, self.run_id).finished_shards())
-
-    def noted(self) -> list[str]:
-        """The new lines of the ledger since the last call."""
-        lines = self.ledger.read_text().splitlines() if self.ledger.exists() else []
-        self.ledger.unlink(missing_ok=True)
-        return lines
-
-    def computed(self) -> list[str]:
-        """The shards that were begun since the last read of the ledger."""
-        return [line for line in self.noted() if not line.startswith("step ")]
-
-
-@dataclass(frozen=True)
-class Undisturbed:
-    """The result of the sweep without disturbance, its steps on disk and its duration."""
-
-    run_id: str
-    shards: list[str]
-    tables: dict[str, pl.DataFrame]
-    without: dict[str, pl.DataFrame]
-    steps: list[str]
-    seconds: float
-
-    @property
-    def commit_step(self) -> int:
-        """The index of the step that makes the run visible by creating its manifest."""
-        (place,) = (
-            place
-            for place, step in enumerate(self.steps)
-            if step.startswith("step link ") and step.endswith(f"/runs/{self.run_id}.1.json")
-        )
-        return place
-
-    def matches(self, place: Place) -> bool:
-        """Whether the whole run is in a lake; a part of it, or a change of the other run, fails."""
-        is_there = read.has_run(place.lake, self.run_id)
-        found = tables(place.lake, derived=False)
-        if is_there == read.has_run(place.lake, self.run_id):  # else it appeared meanwhile
-            for name, frame in found.items():
-                assert_frame_equal(frame, (self.tables if is_there else self.without)[name])
-        return is_there
-
-    def ends(self, place: Place) -> None:
-        """Check that the sweep has finished in this lake, and has left nothing else."""
-        for name, frame in tables(place.lake).items():
-            assert_frame_equal(frame, self.tables[name])
-        assert list((place.lake / ".shards").iterdir()) == []
-        assert list(find_damage(place.lake)) == []
 
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> SweepSpec:
-    """A sweep of a model of letters: three shards explain and one shard only predicts."""
-    folder = tmp_path_factory.mktemp("letters")
-    tiny_tokenizer().save_pretrained(folder)
-    tiny_model("llama", max_position_embeddings=512).save_pretrained(folder)
-    questions = [(n, f"is {n} ye", n % 2) for n in range(14)]
-    return SweepSpec(
-        model=str(folder),
-        task=str(write_task(folder, "questions", questions)),
-        rows=Rows(first=12),
-        levels=(0, 1, 3),
-        calibration=Calibration(windows=1, window_tokens=64),
-        explain=Explanation(
-            methods=("input_x_gradient",),
-            operators=("replace",),
-            fractions=(0.2,),
-            rows=9,
-            levels=(0,),
-            bounds_beam=1,
-        ),
-    )
+    return letters_spec(tmp_path_factory.mktemp("letters"))
 
 
 @pytest.fixture(scope="module")
 def undisturbed(spec: SweepSpec, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     # The first process also starts the process from which the others are forked.
     for _ in range(repeats(1, 2)):
-        place = Place(tmp_path_factory.mktemp("undisturbed"))
-        commit.write_run(place.lake, *small_run())
-        without = tables(place.lake, derived=False)
-        began = time.perf_counter()
-        assert ended(start_sweep_process(spec, place.settings, place.ledger)) == 0
-        seconds = time.perf_counter() - began
-    (run_id,) = set(read.run_ids(place.lake)) - {OTHER}
-    noted = place.noted()
-    shards = [line for line in noted if not line.startswith("step ")]
-    steps_on_disk = [line for line in noted if line.startswith("step ")]
-    assert len(shards) == 4
-    found = tables(place.lake)
-    assert found["bounds"].height > 0
-    return Undisturbed(run_id, shards, found, without, steps_on_disk, seconds)
+        result = sweep_undisturbed(spec, tmp_path_factory.mktemp("undisturbed"))
+    return result
 
 
 @pytest.fixture
 def place(tmp_path: Path, undisturbed: Undisturbed) -> Place:
-    place = Place(tmp_path, undisturbed.run_id)
-    commit.write_run(place.lake, *small_run())
-    return place
-
-
-def ended(process: BaseProcess) -> int | None:
-    process.join(HANG_S)
-    return process.exitcode
+    return new_place(tmp_path, undisturbed.run_id)
 
 
 def test_a_sweep_killed_at_any_moment_continues(
@@ -188,8 +78,7 @@ def test_a_sweep_killed_at_any_moment_continues(
     place = None
     while kills < KILLS or place is not None:
         if place is None:
-            place = Place(tmp_path / str(lakes), undisturbed.run_id)
-            commit.write_run(place.lake, *small_run())
+            place = new_place(tmp_path / str(lakes), undisturbed.run_id)
             lakes += 1
         finished = place.finished()
         # Kill before a step on disk; `make endurance` also kills at any time. The last may finish.
@@ -361,8 +250,7 @@ def test_an_unwritable_lake_is_refused_before_any_work(
 ) -> None:
     # Not below pytest's own folder, which other users cannot read.
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder), undisturbed.run_id)
-        commit.write_run(place.lake, *small_run())
+        place = new_place(Path(folder), undisturbed.run_id)
         for path in (place.folder, place.lake, *place.lake.iterdir()):
             if path.is_dir():
                 path.chmod(0o555)

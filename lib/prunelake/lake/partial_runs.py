@@ -85,8 +85,9 @@ class PartialRun:
         """
         with ExitStack() as stack:
             with self._write_errors(f"the shards of run {self.run_id}"):
-                lock = self._lock
-                stack.enter_context(locked(lock.parent, lock.name, on_wait=on_wait))
+                # The lock lies beside the shards: their folder is deleted while the lock is held.
+                lock_file = f"{self.run_id}{LOCK_SUFFIX}"
+                stack.enter_context(locked(self.folder.parent, lock_file, on_wait=on_wait))
             yield
 
     def shard_cost(self, name: str) -> ComputeCost | None:
@@ -172,11 +173,6 @@ class PartialRun:
     def _write_errors(self, content: str) -> AbstractContextManager[None]:
         failure = f"{content} could not be written to {self.lake}"
         return write_errors(failure, "sweep again: finished shards are kept")
-
-    @property
-    def _lock(self) -> Location:
-        # The lock lies beside the folder, because the folder is deleted while the lock is held.
-        return self.folder.with_name(f"{self.run_id}{LOCK_SUFFIX}")
 
     def _manifest(self, name: str) -> Location:
         return self.folder / f"{name}.json"

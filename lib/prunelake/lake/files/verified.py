@@ -13,7 +13,7 @@ from typing import TypeVar
 from prunelake.errors import CorruptFile, PruneLakeError
 from prunelake.lake.files.listed_file import ListedFile, hex_digest
 from prunelake.lake.files.paths import parse_data_file
-from prunelake.lake.storage.location import Location, is_local, put, relative_name
+from prunelake.lake.storage.location import Location, local_path, put, relative_name
 from prunelake.lake.storage.reading import hash_of, version_of
 
 VERIFIED_FILE = ".verified"
@@ -36,7 +36,7 @@ class VerifiedFiles:
 
     def problem(self, path: Location, sha256: str) -> str | None:
         """The damage of a file, None if there is none; for an object, the damage found so far."""
-        if not is_local(path):  # an object is checked when it is read, because this costs requests
+        if local_path(path) is None:  # objects are checked when read, because each costs a request
             return _damaged_objects.get(path)
         if self._versions is None:
             self._versions = self._load()

@@ -44,11 +44,6 @@ def parse_location(text: "str | Location") -> Location:
     return parse_object_path(text)
 
 
-def is_local(path: Location) -> bool:
-    """Whether a file or folder lies in the local file system."""
-    return isinstance(path, Path)
-
-
 def local_path(path: Location) -> Path | None:
     """The path, if it lies in the local file system."""
     return path if isinstance(path, Path) else None
