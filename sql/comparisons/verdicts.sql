@@ -31,57 +31,77 @@ create macro verdicts_at(
         left join margins on testable.metric = margins.metric
     ),
 
+    -- Many rows have the same inputs, and the sum is slow.
+    exact_tests as (
+        select
+            value,
+            n,
+            probability,
+            -- Exact binomial test: the probability of at least as many changed examples, if each
+            -- changes with the probability of the margin. The sum stops where all further terms
+            -- together are below the last bit of the sum (Bernstein's inequality).
+            list_sum(
+                list_transform(
+                    range(
+                        round(value * n)::bigint,
+                        least(
+                            n + 1,
+                            greatest(round(value * n), n * probability)
+                            + 17 + sqrt(225 + 90 * n * probability * (1 - probability))
+                        )::bigint
+                    ),
+                    lambda k: exp(
+                        lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+                        + k * ln(probability) + (n - k) * ln(1 - probability)
+                    )
+                )
+            ) as p_value
+        from (select distinct value, n, probability from with_margin where is_tested_at_margin)
+    ),
+
     cells as (
         select
-            * exclude (p_value, probability),
+            with_margin.* exclude (p_value, probability),
             if(
-                is_tested_at_margin,
-                -- Exact binomial test: the probability of at least as many changed examples, if
-                -- each changes with the probability of the margin. The sum stops where all further
-                -- terms together are below the last bit of the sum (Bernstein's inequality).
-                least(
-                    1,
-                    coalesce(look_factor, 1)
-                    * list_sum(
-                        list_transform(
-                            range(
-                                round(value * n)::bigint,
-                                least(
-                                    n + 1,
-                                    greatest(round(value * n), n * probability)
-                                    + 17 + sqrt(225 + 90 * n * probability * (1 - probability))
-                                )::bigint
-                            ),
-                            lambda k: exp(
-                                lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
-                                + k * ln(probability) + (n - k) * ln(1 - probability)
-                            )
-                        )
-                    )
-                ),
-                p_value
+                with_margin.is_tested_at_margin,
+                least(1, coalesce(with_margin.look_factor, 1) * exact_tests.p_value),
+                with_margin.p_value
             ) as p_value
         from with_margin
+        left join exact_tests
+            on
+                with_margin.value = exact_tests.value
+                and with_margin.n = exact_tests.n
+                and with_margin.probability = exact_tests.probability
     ),
 
     ranked as (
         select
-            *,
-            row_number() over (order by p_value) as p_rank,
-            count(p_value) over () as test_count
+            p_value,
+            sum(count(*)) over (order by p_value)::bigint as p_rank,
+            sum(count(*)) over ()::bigint as test_count
         from cells
+        where p_value is not null
+        group by p_value
+    ),
+
+    adjusted_p_values as (
+        select
+            p_value,
+            -- Benjamini and Hochberg (1995), over all metrics of the requested runs. Of equal
+            -- p-values, the last rank decides.
+            min(least(1, p_value * test_count / p_rank)) over (
+                order by p_value desc rows unbounded preceding
+            ) as p_adjusted
+        from ranked
     ),
 
     adjusted as (
         select
-            * exclude (p_rank, test_count),
-            -- Benjamini and Hochberg (1995), over all metrics of the requested runs.
-            min(
-                case when p_value is not null then least(1, p_value * test_count / p_rank) end
-            ) over (
-                order by p_rank desc rows unbounded preceding
-            ) as p_adjusted
-        from ranked
+            cells.*,
+            adjusted_p_values.p_adjusted
+        from cells
+        left join adjusted_p_values on cells.p_value = adjusted_p_values.p_value
     ),
 
     compared as (
