@@ -32,6 +32,15 @@ create macro verdicts_at(
     ),
 
     -- Many rows have the same inputs, and the sum is slow.
+    shares as (
+        select distinct
+            value,
+            n,
+            probability
+        from with_margin
+        where is_tested_at_margin
+    ),
+
     exact_tests as (
         select
             value,
@@ -56,12 +65,12 @@ create macro verdicts_at(
                     )
                 )
             ) as p_value
-        from (select distinct value, n, probability from with_margin where is_tested_at_margin)
+        from shares
     ),
 
     cells as (
         select
-            with_margin.* exclude (p_value, probability),
+            with_margin.* exclude (p_value),
             if(
                 with_margin.is_tested_at_margin,
                 least(1, coalesce(with_margin.look_factor, 1) * exact_tests.p_value),
