@@ -4,7 +4,6 @@ import re
 from concurrent.futures import Future
 from html import escape
 from itertools import pairwise
-from xml.etree import ElementTree
 
 from prunelake.schema.row_formats import to_json
 
@@ -12,59 +11,42 @@ from ..charts.drawing import house_style
 from ..charts.drawing.house_style import DARK, DIVERGING, SEQUENTIAL
 from ..charts.drawing.pictures import POOL
 from ..charts.drawing.vega_lite import Part
+from .compact_svg import CompactSvg, drawn
 
 MAX_GROWTH = 1.2
 """The factor by which a chart may grow; equal for all charts, so that letters have one size."""
 
-COLOUR_ATTRIBUTES = re.compile(r'\b(fill|stroke|stop-color)="([^"]*)"')
-
-# Screen readers skip the parts of a named picture, and the report styles its text.
-SPARE_ATTRIBUTES = re.compile(
-    r' (?:role|aria-\w+|class|pointer-events|font-family|stroke-miterlimit)="[^"]*"'
-    r'| (?:opacity|stroke-width)="1"| xmlns:xlink="[^"]*"| version="[^"]*"'
-    r'| transform="translate\(0,0\)"| [xy]2="0"'
-)
-INVISIBLE_PATHS = re.compile(r'<path class="(?:back|fore)ground"(?![^>]*(?:fill|stroke)=)[^>]*/>')
-TAGS = re.compile(r"<[^>]+>")
-LONG_NUMBERS = re.compile(r"-?\d+\.\d{3,}")
-GROUP = re.compile(r"<g[ >](?!.*/>)|</g>")
-
-# Attributes that a style sheet may set as well.
-STYLE_ATTRIBUTES = re.compile(
-    r" (fill|fill-opacity|stroke|stroke-width|stroke-opacity|stroke-dasharray|opacity|text-anchor|"
-    r'font-size|font-weight|font-style)="([^"]*)"'
-)
+COLOURS = re.compile(r"\b(fill|stroke|stop-color): ([^;]*)")
 
 
 class Drawings:
     """The charts of one report; `figure` sends each to a process, `put_into` collects them."""
 
     def __init__(self) -> None:
-        self._pictures: list[Future[bytes]] = []
+        self._drawings: list[Future[CompactSvg]] = []
         self._names: list[str] = []
 
     def figure(self, chart: Part, caption: str) -> str:
         """A figure with a place for the chart; screen readers read its caption and title."""
+        number = len(self._drawings)
         spec = to_json(house_style.vega_lite(chart))
-        self._pictures.append(POOL.submit(spec, "svg"))
+        self._drawings.append(POOL.submit(drawn, spec, f"d{number}-"))
         self._names.append(f"{caption} {house_style.title(chart)}")
-        place = _place(len(self._pictures) - 1)
         return (
-            f'<figure><div class="card">{place}</div>'
+            f'<figure><div class="card">{_place(number)}</div>'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
 
     def put_into(self, page: str) -> str:
         """The page with the charts in their places, and with their style sheet in its head."""
-        styles: dict[str, str] = {}
+        classes: dict[str, str] = {}
 
-        def drawn(place: re.Match[str]) -> str:
+        def on_page(place: re.Match[str]) -> str:
             number = int(place[1])
-            svg = self._pictures[number].result().decode()
-            return with_classes(_on_page(svg, self._names[number], f"d{number}-"), styles)
+            return svg_tag(self._drawings[number].result(), self._names[number], classes)
 
-        page = re.sub(_place(r"(\d+)"), drawn, page)
-        rules = "".join(f".{name} {{{style}}}\n" for style, name in styles.items())
+        page = re.sub(_place(r"(\d+)"), on_page, page)
+        rules = "".join(f".{name} {{{in_both_themes(style)}}}\n" for style, name in classes.items())
         return page.replace("</head>", f"<style>{rules}</style>\n</head>", 1)
 
 
@@ -72,73 +54,32 @@ def _place(number: int | str) -> str:
     return f"<!--chart {number}-->"
 
 
-def _on_page(svg: str, name: str, prefix: str) -> str:
-    """A drawing with a name, in both themes, with ids that no other drawing has."""
-    width = float(ElementTree.fromstring(svg).attrib["width"])
-    svg = with_own_ids(in_both_themes(smaller(svg)), prefix)
-    return svg.replace(
-        "<svg ",
+def svg_tag(drawing: CompactSvg, name: str, classes: dict[str, str]) -> str:
+    """A drawing with a name for screen readers.
+
+    `classes` has the class of each style, for all drawings of a page; new styles are added.
+    """
+    width, height = f"{drawing.width:g}", f"{drawing.height:g}"
+    names = [classes.setdefault(style, f"s{len(classes)}") for style in drawing.styles]
+    content = re.sub(
+        r'class="(\d+)"', lambda style: f'class="{names[int(style[1])]}"', drawing.content
+    )
+    return (
         f'<svg role="img" aria-label="{escape(name)}" '
-        f'style="max-width: {MAX_GROWTH * width:.0f}px" ',
-        1,
+        f'style="max-width: {MAX_GROWTH * drawing.width:.0f}px" '
+        f'width="{width}" height="{height}" viewBox="0 0 {width} {height}">{content}</svg>'
     )
 
 
-def smaller(svg: str) -> str:
-    """The same picture in less text: a hundredth of a px is enough, and groups need a reason."""
-    is_kept: list[bool] = []
+def in_both_themes(style: str) -> str:
+    """A style of a light drawing in two themes; the reader's colour scheme chooses one."""
 
-    def shorter(tag: re.Match[str]) -> str:
-        text = SPARE_ATTRIBUTES.sub("", tag[0])
-        if GROUP.match(text):
-            if text != "</g>":
-                is_kept.append(text != "<g>")
-                return _rounded(text) if is_kept[-1] else ""
-            return text if is_kept.pop() else ""
-        return _rounded(text)
-
-    return TAGS.sub(shorter, INVISIBLE_PATHS.sub("", svg))
-
-
-def _rounded(tag: str) -> str:
-    return LONG_NUMBERS.sub(lambda number: f"{float(number[0]):.2f}", tag)
-
-
-def with_classes(svg: str, styles: dict[str, str]) -> str:
-    """A drawing whose tags name a class for their style: many tags share one.
-
-    `styles` has the class of each style, for all drawings of a page; new styles are added.
-    """
-
-    def named(tag: re.Match[str]) -> str:
-        style = "; ".join(f"{name}: {value}" for name, value in STYLE_ATTRIBUTES.findall(tag[0]))
-        if not style:
-            return tag[0]
-        name = styles.setdefault(style, f"s{len(styles)}")
-        return re.sub(r"^<\w+", rf'\g<0> class="{name}"', STYLE_ATTRIBUTES.sub("", tag[0]))
-
-    return TAGS.sub(named, svg)
-
-
-def with_own_ids(svg: str, prefix: str) -> str:
-    """A drawing with the ids `prefix` and a number: drawings of several processes share ids."""
-    numbers: dict[str, int] = {}
-
-    def own(reference: re.Match[str]) -> str:
-        return f"{reference[1]}{prefix}{numbers.setdefault(reference[2], len(numbers))}"
-
-    return re.sub(r'(\bid="|url\(#|href="#)([^")]+)', own, svg)
-
-
-def in_both_themes(svg: str) -> str:
-    """A light drawing with the colours of two themes; the reader's colour scheme chooses one."""
-
-    def either(attribute: re.Match[str]) -> str:
-        name, light = attribute[1], attribute[2]
+    def either(rule: re.Match[str]) -> str:
+        name, light = rule[1], rule[2]
         dark = dark_colour(light)
-        return attribute[0] if dark == light else f'{name}="light-dark({light}, {dark})"'
+        return rule[0] if dark == light else f"{name}: light-dark({light}, {dark})"
 
-    return COLOUR_ATTRIBUTES.sub(either, svg)
+    return COLOURS.sub(either, style)
 
 
 def dark_colour(light: str) -> str:

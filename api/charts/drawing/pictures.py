@@ -1,7 +1,7 @@
 """Draws Vega-Lite as SVG or PNG: in this process, or in a pool of processes that stay warm.
 
 A process draws one picture at a time, and its first picture takes a second longer. The processes
-load this module and nothing else of the server.
+load this module, the modules of the functions that they run, and nothing else of the server.
 """
 
 import asyncio
@@ -9,11 +9,15 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Literal
+from typing import Literal, TypeVar, TypeVarTuple
 
 import vl_convert
+
+Given = TypeVarTuple("Given")
+Drawing = TypeVar("Drawing")
 
 PictureFormat = Literal["svg", "png"]
 
@@ -47,27 +51,30 @@ class DrawingPool:
         self._executor: ProcessPoolExecutor | None = None
         self._lock = threading.Lock()
 
-    def submit(self, spec: bytes, format: PictureFormat) -> "Future[bytes]":
-        """The picture, later; a picture that no process has begun can be cancelled."""
+    def submit(self, draw: Callable[[*Given], Drawing], *given: *Given) -> Future[Drawing]:
+        """What `draw` makes of its arguments, later; work that has not begun can be cancelled.
+
+        The process loads the module of `draw`.
+        """
         with self._lock:
             try:
-                return self._started().submit(picture, spec, format)
+                return self._started().submit(draw, *given)
             except BrokenProcessPool:
                 # The system may end a process that takes too much memory.
                 self._executor = None
-                return self._started().submit(picture, spec, format)
+                return self._started().submit(draw, *given)
 
     async def picture(self, spec: bytes, format: PictureFormat) -> bytes:
         """The picture; a caller that is cancelled takes its picture out of the queue."""
         try:
-            return await asyncio.wrap_future(self.submit(spec, format))
+            return await asyncio.wrap_future(self.submit(picture, spec, format))
         except BrokenProcessPool:
-            return await asyncio.wrap_future(self.submit(spec, format))
+            return await asyncio.wrap_future(self.submit(picture, spec, format))
 
     def warm_up(self) -> None:
         """Start all processes without waiting for them."""
         for _ in range(self.processes):
-            self.submit(WARM_UP, "svg")
+            self.submit(svg, WARM_UP)
 
     def close(self) -> None:
         """End the processes, and wait for them."""

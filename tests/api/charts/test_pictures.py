@@ -10,10 +10,10 @@ from prunelake.api.charts.drawing.pictures import WARM_UP, DrawingPool, picture
 from tests.support.limits import HANG_S
 
 PARENT = """
-from prunelake.api.charts.drawing.pictures import WARM_UP, DrawingPool
+from prunelake.api.charts.drawing.pictures import WARM_UP, DrawingPool, svg
 if __name__ == "__main__":
     pool = DrawingPool(1)
-    pool.submit(WARM_UP, "svg").result()
+    pool.submit(svg, WARM_UP).result()
     print("drawn", flush=True)
     input()
 """

@@ -1,7 +1,6 @@
-"""Drawings on one page: distinct ids, both themes, and less text."""
+"""Drawings on one page: their places, and the colours of both themes."""
 
 import re
-from xml.etree import ElementTree
 
 import pytest
 
@@ -9,22 +8,12 @@ from prunelake.api.charts.correlation_matrix import matrix_chart
 from prunelake.api.charts.drawing import formats, house_style
 from prunelake.api.charts.drawing.vega_lite import Part
 from prunelake.api.charts.importance import importance_chart
-from prunelake.api.report.drawings import (
-    COLOUR_ATTRIBUTES,
-    Drawings,
-    dark_colour,
-    smaller,
-    with_classes,
-    with_own_ids,
-)
+from prunelake.api.report.compact_svg import CompactSvg
+from prunelake.api.report.drawings import Drawings, dark_colour, in_both_themes, svg_tag
 from tests.api.charts.test_correlation_matrix import TWO
 from tests.support.api.chart_rows import LAYERS
 
-
-def test_the_ids_of_a_drawing_do_not_depend_on_earlier_drawings() -> None:
-    svg = '<a id="a_{0}"/><b fill="url(#a_{0})"/>\n<c xlink:href="#a_{0}"/><d id="b_{0}"/>'
-    expected = svg.replace("a_{0}", "d1-0").replace("b_{0}", "d1-1")
-    assert with_own_ids(svg.format(0), "d1-") == with_own_ids(svg.format(7), "d1-") == expected
+COLOUR_ATTRIBUTES = re.compile(r'\b(fill|stroke|stop-color)="([^"]*)"')
 
 
 @pytest.mark.parametrize("chart", [matrix_chart(TWO), importance_chart(LAYERS, 15)])
@@ -46,28 +35,25 @@ def test_derived_dark_colours_match_the_dark_chart(chart: Part) -> None:
     assert mixed > 3
 
 
-def test_a_smaller_drawing_has_the_same_marks_and_texts() -> None:
-    svg = formats.svg(house_style.vega_lite(importance_chart(LAYERS, 15)))
-    small = smaller(svg)
-    assert len(small) < 0.7 * len(svg)
-    first, second = (list(ElementTree.fromstring(text).itertext()) for text in (small, svg))
-    assert first == second
-    assert small.count("fill=") == svg.count("fill=")
+def test_a_style_has_the_colours_of_both_themes() -> None:
+    style = "fill: #222222; fill-opacity: 0.5; stroke: none; stop-color: white"
+    assert in_both_themes(style) == (
+        "fill: light-dark(#222222, #ECECEE); fill-opacity: 0.5; stroke: none; "
+        "stop-color: light-dark(white, #17181B)"
+    )
 
 
-def test_classes_keep_the_style_of_each_mark() -> None:
-    styles: dict[str, str] = {}
-    for chart in (importance_chart(LAYERS, 15), matrix_chart(TWO)):
-        svg = smaller(formats.svg(house_style.vega_lite(chart)))
-        classed = with_classes(svg, styles)
-        assert len(classed) < 0.9 * len(svg)
-        style_of = {name: style for style, name in styles.items()}
-        trees = ElementTree.fromstring(classed), ElementTree.fromstring(svg)
-        for marked, mark in zip(*(tree.iter() for tree in trees), strict=True):
-            style = style_of.get(marked.attrib.pop("class", ""), "")
-            rules = dict(rule.split(": ") for rule in style.split("; ") if rule)
-            assert marked.attrib | rules == mark.attrib
-    assert len(set(styles.values())) == len(styles) < 60
+def test_drawings_share_the_classes_of_their_styles() -> None:
+    classes = {"fill: red": "s0"}
+    mark = '<path class="{}" d="M0,0h1"/>'
+    first = CompactSvg(10, 20.5, mark.format(0) + mark.format(1), ["stroke: blue", "fill: red"])
+    tag = svg_tag(first, 'A "name"', classes)
+    assert mark.format("s1") + mark.format("s0") in tag
+    assert 'aria-label="A &quot;name&quot;"' in tag
+    assert 'style="max-width: 12px" width="10" height="20.5" viewBox="0 0 10 20.5">' in tag
+    second = CompactSvg(1, 1, mark.format(0), ["stroke: blue"])
+    assert mark.format("s1") in svg_tag(second, "", classes)
+    assert classes == {"fill: red": "s0", "stroke: blue": "s1"}
 
 
 def test_every_chart_is_put_into_its_place() -> None:
