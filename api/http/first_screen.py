@@ -54,6 +54,7 @@ async def request_first_screen(app: ASGIApp) -> None:
         for chart in charts:
             taken = {name: chosen[name] for name in chart["takes"]}
             await _answer(app, f"/charts/{chart['name']}.json", run | taken)
+        await _answer(app, "/recommendations", {"model": findings["model"]})
     await _answer(app, "/map")
 
 
