@@ -1,20 +1,21 @@
 """`prunelake watch`: output and exit code."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from prunelake.cli import watch as cli_watch
-from prunelake.cli.app import main
 from prunelake.errors import ModelNotFound
 from prunelake.lake import commit
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings
 from prunelake.spec import SweepSpec
+from tests.support.command_line import call
 from tests.support.runs.lake_rows import run_row
 from tests.support.sweeps.fake_launcher import saved_model, watchlist
+
+WATCH = ("watch", "watchlist.yaml")
 
 
 @pytest.fixture(autouse=True)
@@ -45,33 +46,25 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli_watch, "evaluate", sweep)
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["prunelake", "watch", "watchlist.yaml", *arguments])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    assert isinstance(exit_.value.code, int)
-    return exit_.value.code
-
-
 def test_a_round_prints_a_table_and_a_summary_and_failures_set_the_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("bad", "good"):
         saved_model(tmp_path / name, name)
     watchlist(tmp_path, {"model": "bad"}, {"model": "good"})
-    assert call(monkeypatch, "--dry-run") == 0
+    assert call(monkeypatch, *WATCH, "--dry-run") == 0
     assert capsys.readouterr().out.splitlines()[-1] == "2 missing"
     assert not (tmp_path / "lake").exists()
-    assert call(monkeypatch) == 1
+    assert call(monkeypatch, *WATCH) == 1
     out = capsys.readouterr().out
     assert "no weights [here] (next" in " ".join(out.split())
     assert out.splitlines()[-1] == "1 evaluated, 1 failed"
-    assert call(monkeypatch) == 0
+    assert call(monkeypatch, *WATCH) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "1 waiting"
-    assert call(monkeypatch, "--retry") == 1
+    assert call(monkeypatch, *WATCH, "--retry") == 1
     assert capsys.readouterr().out.splitlines()[-1] == "1 failed"
     watchlist(tmp_path, {"model": "good"})
-    assert call(monkeypatch) == 0
+    assert call(monkeypatch, *WATCH) == 0
     assert capsys.readouterr().out == "everything on the watchlist is in the lake\n"
 
 
@@ -82,12 +75,12 @@ def test_deploy_needs_a_server(
 
     watchlist(tmp_path)
     with temporary_settings(restore_defaults=[PREFECT_API_URL]):
-        assert call(monkeypatch, "--deploy") == 1
+        assert call(monkeypatch, *WATCH, "--deploy") == 1
     err = capsys.readouterr().err
     assert err.startswith("error: no Prefect server to hand sweeps to: set PREFECT_API_URL")
     assert len(err.splitlines()) == 1
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-        assert call(monkeypatch, "--deploy") == 1
+        assert call(monkeypatch, *WATCH, "--deploy") == 1
     err = capsys.readouterr().err
     assert err.startswith("error: the Prefect server at http://127.0.0.1:9/api does not answer")
     assert len(err.splitlines()) == 1
