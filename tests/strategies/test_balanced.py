@@ -12,11 +12,12 @@ from prunelake.inference.level_masks import LevelMasks
 from prunelake.inference.nested import NestedModel
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.models.removal import removed
-from prunelake.spec import DEFAULT_SEARCH_ROWS, Calibration, Strategy, Unit
+from prunelake.spec import Calibration, Strategy, Unit
 from prunelake.strategies import balanced as balanced_module
 from prunelake.strategies.balanced import balanced_increase, masked_contexts
 from prunelake.strategies.greedy import damage_increase
 from prunelake.strategies.removal_order import RemovalOrder, removal_order
+from prunelake.strategy_spec import DEFAULT_SEARCH_ROWS
 from prunelake.tasks.encoding import EncodedExample
 from prunelake.tasks.rows import Example
 from tests.support.endurance import IS_ENDURANCE

@@ -20,7 +20,8 @@ from prunelake.errors import (
 )
 from prunelake.identity import RunIdentity, content_hash
 from prunelake.settings import Settings
-from prunelake.spec import DEFAULT_SEARCH_ROWS, Strategy
+from prunelake.spec import Strategy
+from prunelake.strategy_spec import DEFAULT_SEARCH_ROWS
 from tests.support.models.tiny_models import LAYER_COUNT
 from tests.support.models.tiny_tokenizer import tiny_tokenizer
 from tests.support.sweeps.planned_sweep import Planner

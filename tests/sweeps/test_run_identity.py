@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from prunelake.identity import FIELDS_OF_SOME_RUNS, RunIdentity, content_hash
-from prunelake.spec import DEFAULT_SEARCH_ROWS, Explanation, Strategy, SweepSpec
+from prunelake.spec import Explanation, Strategy, SweepSpec
+from prunelake.strategy_spec import DEFAULT_SEARCH_ROWS
 from prunelake.sweeps import plan as plan_module
 from prunelake.tasks.rows import data_hash
 from tests.support.sweeps.planned_sweep import Planner

@@ -28,11 +28,15 @@ from prunelake.schema.metrics import DEFAULT_MARGIN
 from prunelake.spec import (
     DEFAULT_MODEL,
     DEFAULT_NEW_TOKENS,
-    DEFAULT_SEARCH_ROWS,
     SweepSpec,
     task_name,
 )
+from prunelake.strategy_spec import DEFAULT_SEARCH_ROWS, strategies_that
 from prunelake.yaml_file import validate_yaml
+
+LAYER_STRATEGIES = strategies_that(lambda known: known.orders_layers)
+EXPERT_STRATEGIES = [f"expert:{name}" for name in strategies_that(lambda s: s.orders_experts)]
+SEARCHING_STRATEGIES = strategies_that(lambda known: known.reads == "rows")
 
 
 class Until(StrEnum):
@@ -85,14 +89,16 @@ def sweep(
     strategy: Annotated[
         str,
         typer.Option(
-            help="cosine, iterative, loss, divergence, balanced, last, random or random:SEED; for "
-            "MLPs or whole blocks: mlp:cosine, block:cosine, ...; for experts: expert:use, ..."
+            help=f"{', '.join(LAYER_STRATEGIES)}, or random:SEED. For MLPs or whole blocks: "
+            f"mlp:cosine, block:cosine, ...; for experts: {', '.join(EXPERT_STRATEGIES)}."
         ),
     ] = "cosine",
     search_rows: Annotated[
         int,
         typer.Option(
-            min=1, help="Rows of the task on which divergence and balanced search for the order."
+            min=1,
+            help=f"Rows of the task on which {' and '.join(SEARCHING_STRATEGIES)} search for the "
+            "order.",
         ),
     ] = DEFAULT_SEARCH_ROWS,
     calibration: Annotated[

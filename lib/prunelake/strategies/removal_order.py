@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import assert_never
 
 import numpy as np
 from transformers import PreTrainedModel
@@ -83,7 +84,7 @@ def removal_order(
     unit = strategy.unit
     check_supported(model, unit)
     tokens = sum(len(window) for window in windows)
-    if unit == "expert":
+    if unit == "expert" or strategy.name == "use":
         order, importance, passes = expert_order(model, strategy, windows, depth, progress)
         return RemovalOrder(order, importance, passes * tokens)
     count = len(removable_parts(model, unit))
@@ -112,8 +113,10 @@ def removal_order(
         increase = loss_increase(nested, windows)
     elif strategy.name == "divergence":
         increase = divergence_increase(nested, search_examples)
-    else:
+    elif strategy.name == "balanced":
         increase = balanced_increase(nested, search_examples)
+    else:
+        assert_never(strategy.name)
     return RemovalOrder(
         *greedy_order(count, steps, increase, progress, unit), nested.forward_tokens
     )

@@ -40,9 +40,6 @@ from prunelake.sweeps.run_rows import example_rows
 CONTENT = ("prompt", "options")
 """The columns of `examples` on which a log-likelihood depends."""
 
-GREEDY_STRATEGIES = ("iterative", "loss", "divergence", "balanced")
-"""The strategies whose order is measured only up to the deepest level of a sweep."""
-
 
 @dataclass(frozen=True)
 class KnownCells:
@@ -166,9 +163,7 @@ def _has_same_order(theirs: RunIdentity, own: RunIdentity) -> bool:
         own.calibration_hash,
         own.search_hash,
     )
-    is_deep_enough = (
-        own.strategy.name not in GREEDY_STRATEGIES or theirs.levels[-1] >= own.levels[-1]
-    )
+    is_deep_enough = not own.strategy.is_greedy or theirs.levels[-1] >= own.levels[-1]
     return same_inputs and is_deep_enough
 
 
