@@ -6,7 +6,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from prunelake.explanation_spec import DEFAULT_UNPRUNED_SAMPLES
+from prunelake.explanation_spec import (
+    COMPARISON_METHOD_CHOICES,
+    DEFAULT_UNPRUNED_SAMPLES,
+    METHODS,
+)
 from prunelake.spec import (
     Calibration,
     Dtype,
@@ -146,11 +150,12 @@ class ComparisonSpec(FrozenValue):
 
     @model_validator(mode="after")
     def _check_methods(self) -> Self:
-        if self.explain is not None and "difference_shap" in self.explain.methods:
-            raise ValueError(
-                "difference_shap explains the removal levels of one model; take leverage_shap, "
-                "kernel_shap, lime or input_x_gradient"
-            )
+        for method in self.explain.methods if self.explain else ():
+            if not METHODS[method].explains_candidates:
+                raise ValueError(
+                    f"{method} explains the removal levels of one model; take one of "
+                    + COMPARISON_METHOD_CHOICES
+                )
         return self
 
     @property

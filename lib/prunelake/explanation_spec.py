@@ -1,5 +1,7 @@
 """The attributions that a sweep computes and scores."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -14,8 +16,48 @@ DEFAULT_DIFFERENCE_SAMPLES = (0.5, 1.5)
 """Masks per token of `difference_shap`, chosen in docs/statistics.md."""
 
 Method = Literal["difference_shap", "kernel_shap", "leverage_shap", "lime", "input_x_gradient"]
-RANDOM_RANKING = "random"
+RANDOM_RANKING: Literal["random"] = "random"
 """The method of a seeded ranking, equal at all levels: the baseline for every explanation."""
+
+Ranking = Method | Literal["random"]
+
+
+@dataclass(frozen=True)
+class MethodDefinition:
+    """A method that attributes.
+
+    - `own_settings`: the fields of `Explanation` that only this method reads.
+    - `is_masking`: it replaces tokens by `baseline_token`.
+    - `is_sampled`: its scores depend on a seed.
+    - `explains_candidates`: it explains a model by itself, so that a comparison can use it.
+    """
+
+    own_settings: tuple[str, ...] = ()
+    is_masking: bool = True
+    is_sampled: bool = True
+    explains_candidates: bool = True
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The fields of `Explanation` that determine the scores of the method."""
+        return (*(("baseline_token",) if self.is_masking else ()), *self.own_settings)
+
+
+METHODS: Mapping[Method, MethodDefinition] = {
+    "difference_shap": MethodDefinition(
+        ("unpruned_samples", "difference_samples"), explains_candidates=False
+    ),
+    "kernel_shap": MethodDefinition(),
+    "leverage_shap": MethodDefinition(("leverage_samples",)),
+    "lime": MethodDefinition(),
+    "input_x_gradient": MethodDefinition(is_masking=False, is_sampled=False),
+}
+"""Every method; `evaluation.attributions` computes the scores."""
+
+METHOD_CHOICES = ", ".join(METHODS)
+COMPARISON_METHOD_CHOICES = ", ".join(
+    name for name, definition in METHODS.items() if definition.explains_candidates
+)
 
 Operator = Literal["delete_text", "replace"]
 AopcVariant = Literal["eraser", "paper", "normalised"]
@@ -56,15 +98,12 @@ class Explanation(FrozenValue):
 
     @model_validator(mode="after")
     def _check_samples(self) -> Self:
-        defaults = {
-            "leverage_samples": ("leverage_shap", DEFAULT_LEVERAGE_SAMPLES),
-            "unpruned_samples": ("difference_shap", DEFAULT_UNPRUNED_SAMPLES),
-            "difference_samples": ("difference_shap", DEFAULT_DIFFERENCE_SAMPLES),
-        }
-        for field, (method, default) in defaults.items():
-            if getattr(self, field) != default and method not in self.methods:
+        own_settings = ((m, name) for m, known in METHODS.items() for name in known.own_settings)
+        for method, name in own_settings:
+            is_default = getattr(self, name) == type(self).model_fields[name].default
+            if not is_default and method not in self.methods:
                 raise ValueError(
-                    f"{field} is for {method}, which is not among the methods "
+                    f"{name} is for {method}, which is not among the methods "
                     + ", ".join(self.methods)
                 )
         if self.difference_samples[-1] > self.unpruned_samples:
@@ -80,28 +119,23 @@ class Explanation(FrozenValue):
         return min(rows, dict(self.level_rows).get(level, rows))
 
     @property
-    def rankings(self) -> list[tuple[str, int]]:
+    def rankings(self) -> list[tuple[Ranking, int]]:
         """The pairs of a method and a seed that rank the tokens of a prompt, including `random`.
 
         A method without sampling has seed 0.
         """
-        return [
+        rankings: list[tuple[Ranking, int]] = [
             (method, seed)
-            for method in (*self.methods, RANDOM_RANKING)
-            for seed in ((0,) if method == "input_x_gradient" else self.seeds)
+            for method in self.methods
+            for seed in (self.seeds if METHODS[method].is_sampled else (0,))
         ]
+        return rankings + [(RANDOM_RANKING, seed) for seed in self.seeds]
 
-    def method_settings(self, method: str) -> dict[str, object]:
+    def method_settings(self, method: Ranking) -> dict[str, object]:
         """The settings that determine a method's scores: equal settings give equal scores."""
-        if method in (RANDOM_RANKING, "input_x_gradient"):
+        if method == RANDOM_RANKING:
             return {}
-        settings: dict[str, object] = {"baseline_token": self.baseline_token}
-        if method == "leverage_shap":
-            settings["leverage_samples"] = self.leverage_samples
-        elif method == "difference_shap":
-            settings["unpruned_samples"] = self.unpruned_samples
-            settings["difference_samples"] = self.difference_samples
-        return settings
+        return {name: getattr(self, name) for name in METHODS[method].settings}
 
     @field_validator(
         *("methods", "seeds", "operators", "fractions", "levels", "level_rows"),

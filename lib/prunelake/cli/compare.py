@@ -19,6 +19,7 @@ from prunelake.cli.console import (
 )
 from prunelake.cli.evaluate import evaluate
 from prunelake.errors import InvalidSpec, validation_message
+from prunelake.explanation_spec import COMPARISON_METHOD_CHOICES
 from prunelake.spec import DEFAULT_NEW_TOKENS, task_name
 
 
@@ -38,7 +39,7 @@ def compare(
         str | None, typer.Option(help="100, sample:100:SEED, numbers:3,5,8 or a JSON file.")
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="leverage_shap, kernel_shap, lime, input_x_gradient, or none.")
+        str, typer.Option(help=f"{COMPARISON_METHOD_CHOICES}, or none.")
     ] = "leverage_shap",
     seeds: SeedsOption = "0",
     operators: OperatorsOption = "delete_text,replace",

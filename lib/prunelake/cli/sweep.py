@@ -23,6 +23,7 @@ from prunelake.cli.console import (
 )
 from prunelake.cli.evaluate import evaluate, evaluate_until_decided
 from prunelake.errors import InvalidSpec, one_line, validation_message
+from prunelake.explanation_spec import METHOD_CHOICES
 from prunelake.lake.storage.location import parse_location
 from prunelake.schema.metrics import DEFAULT_MARGIN
 from prunelake.spec import (
@@ -70,9 +71,7 @@ def sweep(
     ] = None,
     methods: Annotated[
         str,
-        typer.Option(
-            help="difference_shap, kernel_shap, leverage_shap, lime, input_x_gradient, or none."
-        ),
+        typer.Option(help=f"{METHOD_CHOICES}, or none."),
     ] = "difference_shap",
     seeds: SeedsOption = "0",
     operators: OperatorsOption = "delete_text,replace",

@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 import polars as pl
 
 from prunelake.errors import TaskError
-from prunelake.evaluation.captum_methods import CAPTUM_METHODS, CaptumDraw, draw_masks
+from prunelake.evaluation.captum_methods import CaptumDraw, draw_masks
 from prunelake.evaluation.difference_shap import difference_steps, sample_stages
 from prunelake.evaluation.gradients import input_x_gradient
 from prunelake.evaluation.masked_prompts import MaskedPromptScorer, MaskRequest, score_together
 from prunelake.evaluation.shapley import Coalitions, sample_coalitions, shapley_values
 from prunelake.evaluation.token_counts import SAMPLES_PER_TOKEN
-from prunelake.explanation_spec import RANDOM_RANKING
+from prunelake.explanation_spec import Ranking
 from prunelake.inference.nested import NestedModel, Progress
 from prunelake.inference.prefix_tree import ScoringQuery
 from prunelake.schema.arrays import FloatArray
@@ -73,17 +74,21 @@ def compute_attributions(
     for case in cases:
         example_id = case.encoded.example.example_id
         for (method, seed), own_levels in case.missing.items():
-            if method in CAPTUM_METHODS:
-                by_level = _captum_scores(case, method, seed, own_levels)
-            elif method == "leverage_shap":
-                by_level = _leverage_scores(case, seed, explanation.leverage_samples, own_levels)
-            elif method == "difference_shap":
-                by_level = differences[example_id, seed]
-            elif method == RANDOM_RANKING:
-                ranking = random_scores(example_id, seed, len(case.encoded.prompt))
-                by_level = dict.fromkeys(own_levels, ranking)
-            else:
-                by_level = gradients[example_id]
+            match method:
+                case "kernel_shap" | "lime":
+                    by_level = _captum_scores(case, method, seed, own_levels)
+                case "leverage_shap":
+                    samples = explanation.leverage_samples
+                    by_level = _leverage_scores(case, seed, samples, own_levels)
+                case "difference_shap":
+                    by_level = differences[example_id, seed]
+                case "input_x_gradient":
+                    by_level = gradients[example_id]
+                case "random":
+                    ranking = random_scores(example_id, seed, len(case.encoded.prompt))
+                    by_level = dict.fromkeys(own_levels, ranking)
+                case _:
+                    assert_never(method)
             rows += [
                 {
                     "run_id": predictions["run_id"][0],
@@ -109,7 +114,7 @@ class _Case:
 
     encoded: EncodedExample
     targets: Mapping[int, int]
-    missing: Mapping[tuple[str, int], tuple[int, ...]]
+    missing: Mapping[tuple[Ranking, int], tuple[int, ...]]
     scorer: MaskedPromptScorer
 
 
@@ -131,17 +136,22 @@ def _sampled_masks(case: _Case, explanation: Explanation) -> list[MaskRequest]:
     encoded = case.encoded
     masks: list[MaskRequest] = []
     for (method, seed), levels in case.missing.items():
-        if method in CAPTUM_METHODS:
-            drawn = _captum_draw(encoded, method, seed)
-            masks.extend((mask, levels) for mask in drawn.masks)
-        elif method == "leverage_shap":
-            coalitions = _example_coalitions(encoded, seed, explanation.leverage_samples)
-            masks.extend((mask, levels) for mask in coalitions.masks)
-        elif method == "difference_shap":
-            first, *_, last = _difference_stages(encoded, seed, explanation)
-            masks.extend((mask, (0, *levels)) for mask in first.masks)
-            if 0 in levels:
-                masks.extend((mask, (0,)) for mask in last.masks)
+        match method:
+            case "kernel_shap" | "lime":
+                drawn = _captum_draw(encoded, method, seed)
+                masks.extend((mask, levels) for mask in drawn.masks)
+            case "leverage_shap":
+                coalitions = _example_coalitions(encoded, seed, explanation.leverage_samples)
+                masks.extend((mask, levels) for mask in coalitions.masks)
+            case "difference_shap":
+                first, *_, last = _difference_stages(encoded, seed, explanation)
+                masks.extend((mask, (0, *levels)) for mask in first.masks)
+                if 0 in levels:
+                    masks.extend((mask, (0,)) for mask in last.masks)
+            case "input_x_gradient" | "random":
+                pass
+            case _:
+                assert_never(method)
     return masks
 
 

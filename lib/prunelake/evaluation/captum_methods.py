@@ -15,8 +15,6 @@ from torch import Tensor
 
 from prunelake.schema.arrays import BoolArray, FloatArray
 
-CAPTUM_METHODS = ("kernel_shap", "lime")
-
 MAX_DRAWS = 64
 """Draws that stay in memory: about ten prompt lengths for two methods and three seeds."""
 

@@ -1,6 +1,7 @@
 """Count the tokens that an example costs, from its length and the settings alone; no torch."""
 
 from statistics import fmean
+from typing import assert_never
 
 from prunelake.evaluation.aopc_bounds import max_perturbed_prompt_count
 from prunelake.evaluation.deletion_curves import perturbed_prompt_count
@@ -18,19 +19,26 @@ def masked_prompt_count(explanation: Explanation, token_count: int, level_count:
     assumed to take the mean of its stages. A gradient counts as three prompts, the cost of its
     forward and backward pass.
     """
-    samples_per_level: dict[Method, float] = {
-        "kernel_shap": SAMPLES_PER_TOKEN,
-        "lime": SAMPLES_PER_TOKEN,
-        "leverage_shap": explanation.leverage_samples,
-        "difference_shap": fmean(explanation.difference_samples),
-    }
     every_level = sum(
-        len(explanation.seeds) * int(samples_per_level[method] * token_count)
-        if method in samples_per_level
-        else 3
-        for method in explanation.methods
+        _prompt_count(method, explanation, token_count) for method in explanation.methods
     )
     return level_count * every_level + unpruned_prompt_count(explanation, token_count)
+
+
+def _prompt_count(method: Method, explanation: Explanation, token_count: int) -> int:
+    """The prompts of one method at one level, over all seeds."""
+    match method:
+        case "kernel_shap" | "lime":
+            samples_per_token: float = SAMPLES_PER_TOKEN
+        case "leverage_shap":
+            samples_per_token = explanation.leverage_samples
+        case "difference_shap":
+            samples_per_token = fmean(explanation.difference_samples)
+        case "input_x_gradient":
+            return 3
+        case _:
+            assert_never(method)
+    return len(explanation.seeds) * int(samples_per_token * token_count)
 
 
 def unpruned_prompt_count(explanation: Explanation, token_count: int) -> int:
