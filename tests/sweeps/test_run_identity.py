@@ -3,7 +3,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -31,38 +31,76 @@ def test_the_rows_of_a_search_are_part_of_the_identity(
     assert same_but_searched_elsewhere.run_id != work.identity.run_id
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"levels": [0, 1]},
-        {"rows": {"first": 3}},
-        {"rows": {"numbers": [1, 0]}},
-        {"task": "everyday_knowledge"},
-        {"strategy": {"name": "random"}},
-        {"strategy": {"name": "last"}},
-        {"strategy": {"name": "iterative"}},
-        {"strategy": {"name": "loss"}},
-        {"strategy": {"name": "divergence"}},
-        {"strategy": {"name": "balanced"}},
-        {"strategy": {"unit": "mlp"}},
-        {"strategy": {"unit": "block"}},
-        {"calibration": {"windows": 1, "window_tokens": 16}},
-        {"calibration": {"windows": 2, "window_tokens": 15}},
-        {"explain": None},
-        {"explain": {"rows": 1}},
-        {"explain": {"levels": [0]}},
-        {"explain": {"methods": ["lime"]}},
-        {"explain": {"methods": ["leverage_shap"]}},
-        {"explain": {"seeds": [1]}},
-        {"explain": {"operators": ["replace"]}},
-        {"explain": {"fractions": [0.5]}},
-        {"explain": {"baseline_token": 1}},
-        {"explain": {"bounds_beam": 1}},
-        {"dtype": "bfloat16"},
-        {"special_tokens": "bos"},
-        {"texts": {"rows": 1}},
-    ],
-)
+SEQUENTIAL = {
+    **{"margin": 0.02, "planned_rows": 2, "planned_explained": [[1, 2]]},
+    "looks": [{"run_id": "0" * 16, "rows": 1, "explained": []}],
+}
+CHANGES: list[dict[str, Any]] = [
+    {"levels": [0, 1]},
+    {"rows": {"first": 3}},
+    {"rows": {"numbers": [1, 0]}},
+    {"task": "everyday_knowledge"},
+    {"strategy": {"name": "random"}},
+    {"strategy": {"name": "last"}},
+    {"strategy": {"name": "iterative"}},
+    {"strategy": {"name": "loss"}},
+    {"strategy": {"name": "divergence"}},
+    {"strategy": {"name": "balanced"}},
+    {"strategy": {"unit": "mlp"}},
+    {"strategy": {"unit": "block"}},
+    {"calibration": {"windows": 1, "window_tokens": 16}},
+    {"calibration": {"windows": 2, "window_tokens": 15}},
+    {"explain": None},
+    {"explain": {"rows": 1}},
+    {"explain": {"levels": [0]}},
+    {"explain": {"methods": ["lime"]}},
+    {"explain": {"methods": ["leverage_shap"]}},
+    {"explain": {"seeds": [1]}},
+    {"explain": {"operators": ["replace"]}},
+    {"explain": {"fractions": [0.5]}},
+    {"explain": {"baseline_token": 1}},
+    {"explain": {"bounds_beam": 1}},
+    {"dtype": "bfloat16"},
+    {"special_tokens": "bos"},
+    {"texts": {"rows": 1}},
+    {"texts": {"rows": 1, "new_tokens": 2}},
+    {"explain": {"level_rows": [[1, 1]]}},
+    {"strategy": {"name": "balanced", "search_rows": 2}},
+    {"sequential": {"margin": 0.02, "planned_rows": 2}},
+    {"sequential": SEQUENTIAL},
+]
+"""Changes of a spec that make another run."""
+
+TESTED_ELSEWHERE = {
+    *("model", "commit", "trust_remote_code"),  # the weights, and the code that runs
+    *("rows.sample", "rows.seed"),  # the rows that they select
+    *("calibration.source", "strategy.seed"),
+    *("explain.leverage_samples", "explain.unpruned_samples", "explain.difference_samples"),
+}
+WITHOUT_EFFECT = {"split_rows"}
+
+
+def test_every_setting_of_a_spec_is_tested() -> None:
+    """A setting that the identity forgets would give two sweeps the same numbers."""
+    settings = set()
+    for name, field in SweepSpec.model_fields.items():
+        types = get_args(field.annotation) or (field.annotation,)
+        parts = [part for part in types if hasattr(part, "model_fields")]
+        settings |= {f"{name}.{own}" for part in parts for own in part.model_fields} or {name}
+    changed = {
+        f"{name}.{own}" if isinstance(value, dict) else name
+        for change in CHANGES
+        for name, value in change.items()
+        for own in (value if isinstance(value, dict) else [name])
+    }
+    missing = settings - changed - TESTED_ELSEWHERE - WITHOUT_EFFECT
+    assert not missing, (
+        f"{missing}: add each to RunIdentity (lib/prunelake/identity.py), and a change of it to "
+        "CHANGES; or to WITHOUT_EFFECT if no number depends on it"
+    )
+
+
+@pytest.mark.parametrize("changes", CHANGES)
 def test_every_setting_that_changes_the_numbers_changes_the_run_id(
     changes: dict[str, Any], planned: Planner
 ) -> None:

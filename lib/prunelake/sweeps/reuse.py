@@ -37,6 +37,19 @@ from prunelake.spec import removed_parts
 from prunelake.sweeps.plan import SweepPlan
 from prunelake.sweeps.run_rows import example_rows
 
+NOT_IN_CELLS = {
+    # They select rows and levels.
+    *("task", "data_hash", "levels", "sequential", "harness"),
+    # They determine the removal order; `_removes_same` compares the removed parts.
+    *("strategy", "calibration_hash", "search_hash"),
+    # `_donor_cells` compares the settings of each explanation and text.
+    *("explain", "texts"),
+}
+"""The fields of `RunIdentity` in which two runs with common cells may differ.
+
+All other fields are part of the key of every cell.
+"""
+
 CONTENT = ("prompt", "options")
 """The columns of `examples` on which a log-likelihood depends."""
 
@@ -145,14 +158,12 @@ def find_cells(
 
 
 def _donors(lake: Location, plan: SweepPlan) -> Iterator[Donor]:
-    """The other runs with the same weights, model code, number format and special tokens."""
+    """The other runs whose cells can be cells of the plan: the same model, run in the same way."""
     own = plan.identity
+    in_cells = RunIdentity.model_fields.keys() - NOT_IN_CELLS
     for donor in donors(lake, own.revision):
         theirs = donor.identity
-        is_same = all(
-            getattr(theirs, name) == getattr(own, name)
-            for name in ("dtype", "special_tokens", "remote_code")
-        )
+        is_same = all(getattr(theirs, name) == getattr(own, name) for name in in_cells)
         if is_same and donor.run_id != own.run_id:
             yield donor
 
