@@ -6,6 +6,7 @@ import typer
 from prunelake.api.charts.catalog import CHARTS
 from prunelake.api.settings import ApiSettings
 from prunelake.cli.app import app
+from prunelake.cli.imports import import_app
 from prunelake.schema.metrics import (
     DEFAULT_MARGIN,
     FLIP_MARGIN,
@@ -52,6 +53,12 @@ def test_every_command_that_the_readme_shows_exists() -> None:
     commands = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]  # a group
     assert shown <= commands
     assert shown
+
+
+def test_every_format_of_an_import_is_named() -> None:
+    formats = set(typer.main.get_command(import_app).commands)  # type: ignore[attr-defined]  # a group
+    named = set(re.findall(r"^\| `prunelake import (\w+)", EVALUATE_PAGE, re.MULTILINE))
+    assert named == formats, "docs/evaluate.md, the table of imports"
 
 
 def test_the_python_of_the_readme_is_part_of_the_tested_guide() -> None:

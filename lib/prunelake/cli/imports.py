@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prunelake.imports.imported_run import LabelledFile
 
     Logs = Mapping[int, Path] | Sequence[LabelledFile]
+    LogImport = Callable[[Location, Logs, str | None, str, str | None], tuple[str, bool]]
 
 NO_EXAMPLES_WARNING = (
     "A table has no examples: its differences and correlations get no interval and no test, and "
@@ -55,16 +56,58 @@ TaskOption = Annotated[
     str | None, typer.Option("--task", help="The task, if a folder has logs of several.")
 ]
 
-LOG_COMMANDS = {
-    "harness": "Import sample logs of lm-evaluation-harness (--log_samples), multiple choice.",
-    "inspect": "Import logs of inspect_ai (.json, .eval), multiple choice with log-probabilities.",
-    "lighteval": "Import details of lighteval (--save-details), multiple choice with "
-    "log-likelihoods.",
+
+def _import_harness(
+    lake: Location, logs: "Logs", model: str | None, strategy: str, task: str | None
+) -> tuple[str, bool]:
+    from prunelake.imports.harness import import_harness
+
+    return import_harness(lake, logs, model, strategy, task)
+
+
+def _import_inspect(
+    lake: Location, logs: "Logs", model: str | None, strategy: str, task: str | None
+) -> tuple[str, bool]:
+    from prunelake.imports.inspect_log import import_inspect
+
+    if task is not None:
+        raise InvalidSpec(f"--task {task}: a log of inspect_ai has one task; leave it out")
+    return import_inspect(lake, logs, model, strategy)
+
+
+def _import_lighteval(
+    lake: Location, logs: "Logs", model: str | None, strategy: str, task: str | None
+) -> tuple[str, bool]:
+    from prunelake.imports.lighteval import import_lighteval
+
+    return import_lighteval(lake, logs, model, strategy, task)
+
+
+class LogFormat(NamedTuple):
+    """The logs of one tool: the help of the command, and the function that imports them."""
+
+    help: str
+    import_logs: "LogImport"
+
+
+LOG_FORMATS = {
+    "harness": LogFormat(
+        "Import sample logs of lm-evaluation-harness (--log_samples), multiple choice.",
+        _import_harness,
+    ),
+    "inspect": LogFormat(
+        "Import logs of inspect_ai (.json, .eval), multiple choice with log-probabilities.",
+        _import_inspect,
+    ),
+    "lighteval": LogFormat(
+        "Import details of lighteval (--save-details), multiple choice with log-likelihoods.",
+        _import_lighteval,
+    ),
 }
-"""The commands that read logs of levels or of candidates, and their help."""
+"""The commands that read logs of levels or of candidates, by name."""
 
 
-def _log_command(name: str) -> Callable[..., None]:
+def _log_command(import_logs: "LogImport") -> Callable[..., None]:
     """The command that imports the logs of one tool; all take the same options."""
 
     def command(
@@ -79,33 +122,14 @@ def _log_command(name: str) -> Callable[..., None]:
     ) -> None:
         folder = load_settings(lake).lake
         logs = _logs(path, level, baseline, candidate)
-        run_id, is_new = _import_logs(name, folder, logs, model, strategy, task)
+        run_id, is_new = import_logs(folder, logs, model, strategy, task)
         _print_import(folder, run_id, is_new, are_candidates=bool(baseline))
 
     return command
 
 
-for _name, _help in LOG_COMMANDS.items():
-    import_app.command(_name, help=_help)(_log_command(_name))
-
-
-def _import_logs(
-    name: str, lake: Location, logs: "Logs", model: str | None, strategy: str, task: str | None
-) -> tuple[str, bool]:
-    """Import logs as one run; its id, and whether it is new."""
-    if name == "inspect":
-        from prunelake.imports.inspect_log import import_inspect
-
-        if task is not None:
-            raise InvalidSpec(f"--task {task}: a log of inspect_ai has one task; leave it out")
-        return import_inspect(lake, logs, model, strategy)
-    if name == "harness":
-        from prunelake.imports.harness import import_harness
-
-        return import_harness(lake, logs, model, strategy, task)
-    from prunelake.imports.lighteval import import_lighteval
-
-    return import_lighteval(lake, logs, model, strategy, task)
+for _name, _format in LOG_FORMATS.items():
+    import_app.command(_name, help=_format.help)(_log_command(_format.import_logs))
 
 
 @import_app.command()

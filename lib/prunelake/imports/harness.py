@@ -8,7 +8,7 @@ from typing import Any
 
 from prunelake.errors import BadRow, InvalidSpec, one_line
 from prunelake.imports.harness_samples import build_samples, check_hashes, read_rows
-from prunelake.imports.imported import import_logs
+from prunelake.imports.import_logs import import_logs
 from prunelake.imports.imported_log import ImportedLog
 from prunelake.imports.imported_run import LabelledFile
 from prunelake.lake.storage.location import Location

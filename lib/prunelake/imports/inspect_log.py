@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from prunelake.errors import BadRow, InvalidSpec, one_line, shortened, validation_message
 from prunelake.identity import content_hash
-from prunelake.imports.imported import import_logs
+from prunelake.imports.import_logs import import_logs
 from prunelake.imports.imported_log import (
     EncodableText,
     EncodableValue,
