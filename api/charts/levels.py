@@ -10,23 +10,14 @@ from ..findings.level_names import LevelNames
 from ..findings.level_rows import default_level, is_published
 from ..findings.sentences import accuracy_clause, metric_clause
 from .drawing.axis_titles import axis_title, capitalised_label
-from .drawing.house_style import (
-    BLUE,
-    GREEN,
-    GREY,
-    PURPLE,
-    VERMILION,
-    WIDTH,
-    rule_data,
-    with_house_style,
-)
+from .drawing.house_style import GREY, SERIES, WIDTH, rule_data, with_house_style
 from .drawing.level_axis import baseline_and_candidates, level_axis
 from .drawing.vega_lite import Part, field
 
 CONFIDENCE_PANELS = ("accuracy", "ece", "nll", "flip_rate")
 EXPLANATION_PANELS = ("accuracy", "comprehensiveness", "sufficiency", "overlap_10")
 
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
+COLOURS = SERIES[:4]
 """The colours of the panels from the top; accuracy is the first panel."""
 
 SMALLEST_SPAN = 0.1

@@ -16,20 +16,11 @@ from ..findings.wording import (
     removed_modules,
 )
 from .drawing.axis_titles import axis_title, capitalised_label
-from .drawing.house_style import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    VERMILION,
-    WIDTH,
-    with_house_style,
-)
+from .drawing.house_style import GREY, SERIES, VERMILION, WIDTH, with_house_style
 from .drawing.vega_lite import Part, field
 
 # Four colours and five shapes give twenty different pairs.
-COLOURS = [BLUE, GREEN, PURPLE, ORANGE]
+COLOURS = [colour for colour in SERIES if colour != VERMILION]
 SHAPES = ["circle", "square", "triangle-up", "cross", "triangle-down"]
 
 

@@ -12,6 +12,7 @@ from .vega_lite import SCHEMA, Part, with_named_data
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, YELLOW = "#E69F00", "#56B4E9", "#F0E442"
 PALE_YELLOW = "#FAF6C8"
+SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)  # in the order of their use
 GREY, INK = "#6B6B6B", "#222222"
 FAINT = "#E6E6E6"
 ON_COLOUR = "#111111"  # text on a cell in a colour of the palette, in both themes
