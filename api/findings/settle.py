@@ -8,8 +8,7 @@ import polars as pl
 from prunelake.command_line import SettlingSweep, settling_sweep
 from prunelake.comparison_spec import ComparisonSpec
 from prunelake.errors import WrongFormat
-from prunelake.identity import stored_spec
-from prunelake.lake.read import is_import
+from prunelake.identity import run_kind, stored_spec
 from prunelake.schema.metrics import FAITHFULNESS_METRICS
 from prunelake.schema.verdicts import Verdict
 from prunelake.spec import SweepSpec
@@ -64,7 +63,7 @@ def sequential_note(run: Mapping[str, Any]) -> str:
 
 def _spec(run: Mapping[str, Any]) -> SweepSpec | ComparisonSpec | None:
     """The spec of a run; None for an import, and for a spec that cannot be read."""
-    if is_import(run["identity"]):
+    if run_kind(run["identity"]) == "import":
         return None
     try:
         return stored_spec(run)

@@ -112,14 +112,22 @@ class ComparisonIdentity(FrozenValue):
         return content_hash(self.model_dump(mode="json"))[:16]
 
 
+RunKind = Literal["sweep", "comparison", "import"]
+
+
+def run_kind(identity: str) -> RunKind:
+    """The origin of a run, from the JSON of its identity."""
+    kind: RunKind = json.loads(identity).get("kind", "sweep")
+    return kind
+
+
 def parse_identity(text: str) -> RunIdentity | ComparisonIdentity:
     """The identity of a sweep or of a comparison from its JSON.
 
     Raises:
         ValidationError: other JSON, as the identity of an import.
     """
-    kind = json.loads(text).get("kind")
-    identity_class = ComparisonIdentity if kind == "comparison" else RunIdentity
+    identity_class = ComparisonIdentity if run_kind(text) == "comparison" else RunIdentity
     return identity_class.model_validate_json(text)
 
 
@@ -138,7 +146,7 @@ def stored_spec(run: Mapping[str, Any]) -> SweepSpec | ComparisonSpec:
     Raises:
         WrongFormat: as `sweep_spec`.
     """
-    is_comparison = json.loads(run["identity"]).get("kind") == "comparison"
+    is_comparison = run_kind(run["identity"]) == "comparison"
     return _stored_spec(run, ComparisonSpec) if is_comparison else _stored_spec(run, SweepSpec)
 
 

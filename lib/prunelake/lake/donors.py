@@ -8,12 +8,12 @@ from functools import cache, partial
 import polars as pl
 
 from prunelake.errors import CorruptFile, LakeError
-from prunelake.identity import RunIdentity
+from prunelake.identity import RunIdentity, run_kind
 from prunelake.lake.files import parquet
 from prunelake.lake.files.manifests import StoredManifest
 from prunelake.lake.files.paths import SHARDS_FOLDER
 from prunelake.lake.partial_runs import ORDER_SHARD, PartialRun
-from prunelake.lake.read import complete_runs, is_sweep, read_run_columns
+from prunelake.lake.read import complete_runs, read_run_columns
 from prunelake.lake.storage.location import Location, list_folder
 from prunelake.schema.run_tables import LAYERS, RUN_TABLES
 
@@ -84,7 +84,7 @@ def _complete_donors(lake: Location, revision: str) -> Iterator[Donor]:
     }
     readers = {manifest.path: _reader(manifest) for manifest in manifest_of.values()}
     for run_id, _, order, identity, _ in runs.iter_rows():
-        if run_id in manifest_of and is_sweep(identity):
+        if run_id in manifest_of and run_kind(identity) == "sweep":
             read = partial(_rows_of_run, readers[manifest_of[run_id].path], run_id)
             yield Donor(run_id, RunIdentity.model_validate_json(identity), tuple(order), read)
 

@@ -1,6 +1,5 @@
 """Read a lake: its complete runs, their analyses, and the rows of its tables."""
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -270,16 +269,6 @@ def check_files(lake: Location, run_ids: Collection[str]) -> None:
     for damage in content.damaged:
         if damage.owners & frozenset(run_ids):
             raise damage_error(damage)
-
-
-def is_import(identity: str) -> bool:
-    """Whether the identity (JSON) of a run belongs to imported results."""
-    return bool(json.loads(identity).get("kind") == "import")
-
-
-def is_sweep(identity: str) -> bool:
-    """Whether the identity (JSON) of a run belongs to a sweep: not to a comparison or an import."""
-    return "kind" not in json.loads(identity)
 
 
 def require_lake(lake: Location) -> None:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunelake.evaluation.token_counts import explanation_token_counts, unpruned_prompt_count
-from prunelake.identity import sweep_spec
-from prunelake.lake.read import is_sweep
+from prunelake.identity import run_kind, sweep_spec
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.spec import Explanation, Unit
 
@@ -114,7 +113,9 @@ def measured_price(
     sweeps = [
         run
         for run in runs
-        if run["forward_tokens"] and is_sweep(run["identity"]) and run["run_id"] not in copying
+        if run["forward_tokens"]
+        and run_kind(run["identity"]) == "sweep"
+        and run["run_id"] not in copying
     ]
     if not sweeps:
         return SweepPrice()

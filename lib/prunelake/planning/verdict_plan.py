@@ -5,8 +5,7 @@ from typing import Any
 
 from prunelake.command_line import grown_rows, sweep_command
 from prunelake.errors import InvalidRequest, NotFound, NothingToShow
-from prunelake.identity import sweep_spec
-from prunelake.lake.read import is_sweep
+from prunelake.identity import run_kind, sweep_spec
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.models.gpu.device_names import FLOAT32_SLOWDOWN, gpu_count
 from prunelake.planning.cost import (
@@ -109,7 +108,7 @@ def _base_run(
         """
     ).records(connection)
     counts = {row["run_id"]: row["n"] or 0 for row in explained}
-    sweeps = [run for run in pilots if is_sweep(run["identity"])]
+    sweeps = [run for run in pilots if run_kind(run["identity"]) == "sweep"]
     return max(
         sweeps, key=lambda run: (counts.get(run["run_id"], 0), run["example_count"]), default=None
     )

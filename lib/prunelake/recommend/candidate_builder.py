@@ -6,8 +6,7 @@ from typing import Any
 import polars as pl
 
 from prunelake.command_line import SettlingSweep, settling_sweep
-from prunelake.identity import sweep_spec
-from prunelake.lake.read import is_sweep
+from prunelake.identity import run_kind, sweep_spec
 from prunelake.recommend.budget import CostBudget
 from prunelake.recommend.candidates import (
     Candidate,
@@ -126,7 +125,7 @@ def _settling_sweeps(
     sweeps = []
     for run in runs:
         open_checks = [check for check in failures if check.run_id == run["run_id"]]
-        if not open_checks or not is_sweep(run["identity"]):
+        if not open_checks or run_kind(run["identity"]) != "sweep":
             continue
         rows, explained_rows = (
             max(

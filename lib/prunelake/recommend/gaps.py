@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prunelake.command_line import sweep_command
-from prunelake.identity import sweep_spec
-from prunelake.lake.read import is_sweep
+from prunelake.identity import run_kind, sweep_spec
 from prunelake.recommend.budget import CostBudget
 from prunelake.recommend.candidates import Gap, GapKind, Level
 from prunelake.spec import Explanation, SweepSpec, unquantised_part
@@ -67,7 +66,7 @@ def closing_commands(
         sweep_command(_extended(sweep_spec(run), run, own))
         for run in runs
         if (own := [gap for gap in gaps if gap.kind != "cost" and run["task"] in gap.names])
-        and is_sweep(run["identity"])
+        and run_kind(run["identity"]) == "sweep"
     ]
     if any(gap.kind == "cost" for gap in gaps):
         run = runs[0]
@@ -89,7 +88,7 @@ def task_commands(
     apply to other tasks, and imports cannot be extended: both have no such command.
     """
     run = runs[0]
-    if not is_sweep(run["identity"]):
+    if run_kind(run["identity"]) != "sweep":
         return ()
     spec = sweep_spec(run)
     if spec.strategy.reads_rows:

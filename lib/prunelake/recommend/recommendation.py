@@ -13,8 +13,7 @@ import polars as pl
 from pydantic import Field
 
 from prunelake.errors import NotFound, NothingToShow
-from prunelake.identity import sweep_spec
-from prunelake.lake.read import is_sweep
+from prunelake.identity import run_kind, sweep_spec
 from prunelake.lake.sql.bound_query import Connection
 from prunelake.recommend.budget import CostBudget
 from prunelake.recommend.candidate_builder import build_candidate
@@ -200,7 +199,7 @@ def _best_answer(
     specs = {
         run["task"]: sweep_spec(run)
         for run in runs.iter_rows(named=True)
-        if is_sweep(run["identity"])
+        if run_kind(run["identity"]) == "sweep"
     }
     candidates = tuple(
         build_candidate(

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from prunelake.command_line import text_command
-from prunelake.identity import stored_spec
-from prunelake.lake.read import is_import
+from prunelake.identity import run_kind, stored_spec
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
 from prunelake.spec import FrozenValue
 
@@ -70,6 +69,6 @@ def text_evidence(
     commands = [
         text_command(stored_spec(run), run["example_count"])
         for run in runs
-        if not is_import(run["identity"])
+        if run_kind(run["identity"]) != "import"
     ]
     return TextEvidence(changes=changes, commands=tuple(commands))

@@ -1,6 +1,5 @@
 """The evaluations of a watchlist: their keys, their runs in the lake, and the use of quotas."""
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pydantic import ValidationError
 
 from prunelake.comparison_spec import ComparisonSpec
 from prunelake.errors import CorruptFile, one_line
-from prunelake.identity import ComparisonIdentity, content_hash
+from prunelake.identity import ComparisonIdentity, content_hash, run_kind
 from prunelake.lake import read
 from prunelake.lake.attempt_log import Attempt
 from prunelake.lake.storage.location import Location
@@ -121,7 +120,7 @@ class LakeIndex:
     ) -> tuple[str, str, str] | None:
         """The model, revision and spec key of the evaluation that a run is; None for others."""
         try:
-            if read.is_sweep(row["identity"]):
+            if run_kind(row["identity"]) == "sweep":
                 return row["model"], row["revision"], _stored_spec_key(row["spec"])
             return _compared(row, revisions)
         except ValidationError as error:
@@ -137,7 +136,7 @@ def _compared(row: Mapping[str, Any], revisions: Mapping[str, str]) -> tuple[str
 
     `revisions` are those of the runs by id: a comparison names the sweeps of its models.
     """
-    if json.loads(row["identity"])["kind"] != "comparison":
+    if run_kind(row["identity"]) != "comparison":
         return None
     identity = ComparisonIdentity.model_validate_json(row["identity"])
     compared = [revisions.get(item.run_id, "") for item in identity.compared]

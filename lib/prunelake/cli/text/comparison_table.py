@@ -18,7 +18,7 @@ from prunelake.api.queries import run_metrics
 from prunelake.api.queries import runs as run_queries
 from prunelake.api.queries.candidates import candidates as candidate_query
 from prunelake.command_line import rounded_up
-from prunelake.lake.read import is_import
+from prunelake.identity import run_kind
 from prunelake.lake.sql import views
 from prunelake.lake.storage.location import Location
 from prunelake.schema.analysis_tables import FOREIGN_TOKENS_NOTE
@@ -81,7 +81,7 @@ def _next_step(run: Mapping[str, Any], levels: pl.DataFrame, lake: str) -> str:
     if settling is None:
         gate = f"Next: prunelake gate GATE.yaml{lake}"
         open_rows = levels.filter(pl.col("metric").is_in(SHOWN_METRICS)).drop_nulls("n_needed")
-        if not is_import(run["identity"]) or open_rows.is_empty():
+        if run_kind(run["identity"]) != "import" or open_rows.is_empty():
             return gate
         rows = rounded_up(max(open_rows["n_needed"]))
         return f"About {rows:,} rows would decide the open questions.\n{gate}"

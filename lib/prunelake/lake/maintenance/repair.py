@@ -4,7 +4,6 @@ Moved files keep their names in the lake, in the folder `<lake>/.quarantine/<tim
 writers continue.
 """
 
-import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from tempfile import TemporaryDirectory
 import duckdb
 
 from prunelake.errors import CorruptFile
+from prunelake.identity import run_kind
 from prunelake.lake.commit import Analyse
 from prunelake.lake.files import parquet
 from prunelake.lake.files.damage import find_damage
@@ -30,7 +30,7 @@ from prunelake.lake.files.paths import (
 from prunelake.lake.files.write_errors import write_errors
 from prunelake.lake.maintenance.lost_runs import find_lost_runs, restore
 from prunelake.lake.maintenance.verify import find_leftovers, verify_lake
-from prunelake.lake.read import is_sweep, read_content, require_lake, run_ids
+from prunelake.lake.read import read_content, require_lake, run_ids
 from prunelake.lake.sql.bound_query import attach
 from prunelake.lake.storage.location import (
     Location,
@@ -237,9 +237,8 @@ def _rerun_hint(run_id: str, known: SpecAndIdentity | None, target: _QuarantineF
     if known is None:
         return "its spec is lost with it: sweep or import it again as you did before"
     spec, identity = known
-    if not is_sweep(identity):
-        is_comparison = json.loads(identity)["kind"] == "comparison"
-        verb = "compare the models" if is_comparison else "import it"
+    if (kind := run_kind(identity)) != "sweep":
+        verb = "compare the models" if kind == "comparison" else "import it"
         return f"{verb} again; it came from {spec}"
     file = target.folder / f"{run_id}.yaml"
     text = SweepSpec.model_validate_json(spec).model_dump_json(indent=2)

@@ -12,8 +12,9 @@ from typing import Any
 
 import polars as pl
 
+from prunelake.identity import run_kind
 from prunelake.lake.files.entries import retire_owners
-from prunelake.lake.read import is_sweep, read_table, require_lake
+from prunelake.lake.read import read_table, require_lake
 from prunelake.lake.storage.location import Location
 from prunelake.schema.profile_tables import PROFILE_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
@@ -52,13 +53,13 @@ def find_superseded(lake: Location, keep: int = 1, imports: bool = False) -> lis
     revisions_by_settings: dict[tuple[str, ...], dict[str, list[JsonRow]]] = {}
     columns = (*_DESCRIPTION, "spec", "identity")
     for row in read_table(lake, "runs").select(columns).sort("created_at").to_dicts():
-        if is_sweep(row["identity"]):
-            kind, settings, revision = "sweep", _settings_key(row["spec"]), row["revision"]
-        elif json.loads(row["identity"])["kind"] == "comparison":
-            kind, settings, revision = "comparison", row["spec"], row["run_id"]
+        kind = run_kind(row["identity"])
+        if kind == "sweep":
+            settings, revision = _settings_key(row["spec"]), row["revision"]
+        elif kind == "comparison":
+            settings, revision = row["spec"], row["run_id"]
         elif imports:
-            settings = json.loads(row["spec"])["source"]
-            kind, revision = "import", row["run_id"]
+            settings, revision = json.loads(row["spec"])["source"], row["run_id"]
         else:
             continue
         key = (kind, _without_revision(row["model"]), row["task"], row["strategy"], settings)

@@ -3,15 +3,11 @@
 import json
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from prunelake.errors import LakeError, one_line
 from prunelake.lake.files.listed_file import ListedFile
 from prunelake.lake.storage.location import Location, relative_name, written_at
 from prunelake.schema.table import Table
-
-if TYPE_CHECKING:
-    from deltalake import DeltaTable
 
 LOG_FOLDER = "_delta_log"
 
@@ -27,13 +23,20 @@ def register(lake: Location, table: Table, files: Mapping[Location, ListedFile])
     Raises:
         LakeError: the log cannot be written.
     """
+    from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
     from deltalake.transaction import AddAction, RemoveAction
 
     folder = lake / table.name
     try:
-        delta = _open_or_create(folder, table)
-        listed = set(_listed_paths(delta))
+        delta = DeltaTable.create(
+            str(folder),
+            table.frame([]).to_arrow().schema,
+            mode="ignore",
+            name=table.name,
+            description=table.grain,
+        )
+        listed = {str(path) for path in delta.get_add_actions().column("path").to_pylist()}
         wanted = {relative_name(path, folder): path for path in files}
         actions: list[AddAction | RemoveAction] = [
             AddAction(
@@ -59,17 +62,3 @@ def register(lake: Location, table: Table, files: Mapping[Location, ListedFile])
             f"{folder} cannot be registered as a Delta table ({one_line(error)}); the lake itself "
             "is unchanged"
         ) from error
-
-
-def _open_or_create(folder: Location, table: Table) -> "DeltaTable":
-    from deltalake import DeltaTable
-
-    schema = table.frame([]).to_arrow().schema
-    return DeltaTable.create(
-        str(folder), schema, mode="ignore", name=table.name, description=table.grain
-    )
-
-
-def _listed_paths(delta: "DeltaTable") -> list[str]:
-    actions = delta.get_add_actions()
-    return [str(path) for path in actions.column("path").to_pylist()]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from prunelake.errors import InvalidSpec, LakeError
-from prunelake.lake.read import is_sweep, read_run_columns
+from prunelake.identity import run_kind
+from prunelake.lake.read import read_run_columns
 from prunelake.lake.sql.views import query
 from prunelake.lake.storage.location import Location
 from prunelake.schema.table import TableRow
@@ -79,7 +80,7 @@ def _past_run(row: TableRow) -> PastRun:
         tuple(row["removal_order"] or ()),
         row["layer_count"],
         row["example_count"],
-        row["spec"] if is_sweep(row["identity"]) else None,
+        row["spec"] if run_kind(row["identity"]) == "sweep" else None,
     )
 
 

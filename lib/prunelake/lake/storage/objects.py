@@ -149,10 +149,6 @@ class ObjectPath:
         """
         return self.content if self.content is not None else self.read_with_tag()[0]
 
-    def read_text(self, encoding: str = "utf-8") -> str:
-        """The content as text."""
-        return self.read_bytes().decode(encoding)
-
     def read_with_tag(
         self, first: int = 0, count: int | None = None, tag: Tag | None = None
     ) -> tuple[bytes, Tag, int]:
