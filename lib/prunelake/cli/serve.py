@@ -70,7 +70,7 @@ def serve(
             proxy_headers=False,
         )
         # Looking for garbage among these objects would stop all readers for 50 ms, again and again.
-        gc.collect()
+        # It is not done now either: Ctrl-C would be lost in the code that frees an object.
         gc.freeze()
         uvicorn.Server(config).run(sockets=[listener])
 
