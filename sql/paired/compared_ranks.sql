@@ -49,9 +49,9 @@ select
     other['level'] as other_level,
     other['seed'] as other_seed,
     token_count,
-    bit_count(one['top_5'] & other['top_5'])::utinyint as common_5,
-    bit_count(one['top_10'] & other['top_10'])::utinyint as common_10,
-    bit_count(one['top_20'] & other['top_20'])::utinyint as common_20,
+    bit_count(one['top_5'] & other['top_5'])::integer as common_5,
+    bit_count(one['top_10'] & other['top_10'])::integer as common_10,
+    bit_count(one['top_20'] & other['top_20'])::integer as common_20,
     list_dot_product(one['centred_ranks'], other['centred_ranks']) as product,
     one['squared_norm'] * other['squared_norm'] as squared_norms
 from paired
@@ -69,4 +69,4 @@ comment on view compared_ranks is
 'run x level x example x method x seed x other level x other seed. The ranks of two attributions
 (see attribution_ranks) for the pairs of attribution_pairs. common_k: the number of tokens that both
 have among their k highest scores; product: the dot product of their centred ranks; squared_norms:
-the product of their squared norms. A published snapshot stores these.';
+the product of their squared norms. In a published snapshot, rank_pairs has these rows.';

@@ -25,6 +25,7 @@ from prunelake.analysis.looks import (
     scores_at,
 )
 from prunelake.analysis.metric_rows import empty_metric_row, metric_rows
+from prunelake.analysis.rank_pairs import load_rank_pairs
 from prunelake.analysis.recalibration.before_and_after import recalibrate
 from prunelake.lake.commit import write_analysis
 from prunelake.lake.open_tables.register import refresh_tables
@@ -78,7 +79,7 @@ def analysis_of_run(
     with connect(lake, [run_id]) as connection:
         reported = select(connection, "from lake.reported")
         reported = reported.with_columns(pl.col(METRIC_KEY).fill_null(""))  # as the files have it
-        # The metrics and the matrix of levels read the same pairs of attributions.
+        # The metrics, the matrix of levels and the stored pairs are of the same attributions.
         keep_rows(connection, "compared_ranks")
         if reported.is_empty():
             scores = load_example_scores(connection)
@@ -97,6 +98,7 @@ def analysis_of_run(
         overlaps = select(
             connection, "select * exclude (model, strategy, task) from level_overlaps order by all"
         ).to_dicts()
+        rank_pairs = load_rank_pairs(connection)
         levels = select(connection, "select level, kind, shares_tokens from levels")
     if "candidate" in levels["kind"]:
         correlations = [_without_correlation(row) for row in correlations]
@@ -120,7 +122,7 @@ def analysis_of_run(
         )
         for name, table_rows in rows.items()
     }
-    return analysis, frames
+    return analysis, frames | {"rank_pairs": rank_pairs}
 
 
 def analyse_examples(

@@ -1,7 +1,7 @@
 """Write the file of a snapshot, from all files of a lake or from the previous snapshot."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -28,26 +28,7 @@ from prunelake.schema.tables import TABLE_GROUPS
 DUCKDB_STORAGE_VERSION = "v1.4.0"
 """The oldest DuckDB that can open a snapshot: an analyst's DuckDB may be older than this one."""
 
-LISTED_VIEWS = {
-    "compared_ranks": (
-        *("run_id", "model", "strategy", "task"),
-        *("level", "example_id", "method", "token_count"),
-    ),
-    "example_faithfulness": (
-        *("run_id", "model", "strategy", "task"),
-        *("level", "example_id", "operator", "variant", "kind", "random_value"),
-    ),
-}
-"""Stored views with many rows for each explanation, and the columns that these rows share.
-
-The table `stored.<view>` has one row for them, with lists of the other columns: a filter skips long
-rows, and DuckDB needs no aggregate, which would keep a filter that comes from a join from the scan.
-"""
-
-RUNS_AT_ONCE = 8
-"""How many runs with explanations are compared at once: their rows are held in memory."""
-
-EXPLANATION_VIEWS = (*LISTED_VIEWS, "example_agreement")
+EXPLANATION_VIEWS = ("example_agreement", "example_faithfulness")
 """Stored views with a row for each explanation, too many to be kept in memory."""
 
 VIEWS_BY_RUN = (*EXPLANATION_VIEWS, "correlations", "metrics", "deltas", "headline_keys")
@@ -56,7 +37,7 @@ VIEWS_BY_RUN = (*EXPLANATION_VIEWS, "correlations", "metrics", "deltas", "headli
 MATERIALISED_VIEWS = (*VIEWS_BY_RUN, "verdicts", "headline_metrics")
 """Frequent or slow views: a snapshot stores their rows as the table `stored.<view>`."""
 
-VIEWS_OF_ANALYSES = {"level_overlaps": "overlap_matrix"}
+VIEWS_OF_ANALYSES = {"compared_ranks": "rank_pairs", "level_overlaps": "overlap_matrix"}
 """Views whose rows every analysis has stored, with the views that have them."""
 
 SNAPSHOT_COMMENT = (
@@ -252,60 +233,21 @@ def _materialise(snapshot: Connection, view: str, run_ids: set[str] | None = Non
 
     With `run_ids` only the rows of these runs are replaced.
     """
-    if view in LISTED_VIEWS:
-        _store_lists(snapshot, view, run_ids)
-    elif run_ids is None:
+    if run_ids is None:
         snapshot.execute(f"create or replace table stored.{view} as from {view} order by all")
     elif run_ids:
         of_runs = f"where run_id in {sql_literal(sorted(run_ids))}"
         snapshot.execute(f"delete from stored.{view} {of_runs}")
         snapshot.execute(f"insert into stored.{view} from {view} {of_runs} order by all")
-    comment = _read_instead(snapshot, view, f"stored.{view}", LISTED_VIEWS.get(view))
+    comment = _read_instead(snapshot, view, f"stored.{view}")
     snapshot.execute(f"comment on table stored.{view} is {sql_literal(comment)}")
 
 
-def _store_lists(snapshot: Connection, view: str, run_ids: set[str] | None) -> None:
-    """Store the rows of a view as lists, of all runs with attributions or of the given runs."""
-    keys = ", ".join(LISTED_VIEWS[view])
-    lists = ", ".join(
-        name if name in LISTED_VIEWS[view] else f"list({name}) as {name}"
-        for name in snapshot.sql(f"from {view}").columns
-    )
-    # DuckDB keeps rows in memory until a transaction has filled a row group.
-    snapshot.execute("begin")
-    if run_ids is None:
-        snapshot.execute(
-            f"create or replace table stored.{view} as "
-            f"select {lists} from {view} where false group by {keys}"
-        )
-        explained = snapshot.execute("select distinct run_id from lake.attributions").fetchall()
-        run_ids = {run_id for (run_id,) in explained}
-    elif run_ids:
-        of_runs = f"where run_id in {sql_literal(sorted(run_ids))}"
-        snapshot.execute(f"delete from stored.{view} {of_runs}")
-    ordered = sorted(run_ids)
-    for first in range(0, len(ordered), RUNS_AT_ONCE):
-        of_runs = f"where run_id in {sql_literal(ordered[first : first + RUNS_AT_ONCE])}"
-        snapshot.execute(
-            f"insert into stored.{view} "
-            f"select {lists} from {view} {of_runs} group by {keys} order by {keys}"
-        )
-    snapshot.execute("commit")
-
-
-def _read_instead(
-    snapshot: Connection, view: str, table: str, list_keys: Collection[str] | None = None
-) -> str:
-    """Let a view read a table that has its columns; its comment stays, and is returned.
-
-    With `list_keys` the table has lists of the rows of all other columns.
-    """
+def _read_instead(snapshot: Connection, view: str, table: str) -> str:
+    """Let a view read a table that has its columns; its comment stays, and is returned."""
     comments = "select comment from duckdb_views() where schema_name = 'main' and view_name = ?"
     ((comment,),) = snapshot.execute(comments, [view]).fetchall()
-    columns = ", ".join(
-        name if list_keys is None or name in list_keys else f"unnest({name}) as {name}"
-        for name in snapshot.sql(f"from {view}").columns
-    )
+    columns = ", ".join(snapshot.sql(f"from {view}").columns)
     snapshot.execute(f"create or replace view {view} as select {columns} from {table}")
     snapshot.execute(f"comment on view {view} is {sql_literal(comment)}")
     return str(comment)

@@ -4,7 +4,7 @@ import polars as pl
 
 from prunelake.schema.table import METRIC_KEY, METRIC_KEY_SCHEMA, Table, TableGroup
 
-ANALYSIS_VERSION = 7
+ANALYSIS_VERSION = 8
 """The version of the statistics. It changes when the code computes other numbers from the same run.
 
 Analyses of another version are ignored, and can be computed again from the tables of their run.
@@ -118,6 +118,28 @@ OVERLAP_MATRIX = Table(
         "n": pl.Int64(),
     },
 )
+RANK_PAIRS = Table(
+    "rank_pairs",
+    "run x level x example x method x token count",
+    ("run_id", "level", "example_id", "method", "token_count"),
+    {
+        "run_id": pl.String(),
+        "level": pl.Int32(),
+        "example_id": pl.String(),
+        "method": pl.String(),
+        "token_count": pl.Int64(),
+        # One element for each pair, in the same order in all lists (see the view compared_ranks).
+        "seed": pl.List(pl.Int32()),
+        "other_level": pl.List(pl.Int32()),
+        "other_seed": pl.List(pl.Int32()),
+        "common_5": pl.List(pl.Int32()),
+        "common_10": pl.List(pl.Int32()),
+        "common_20": pl.List(pl.Int32()),
+        "product": pl.List(pl.Float64()),
+        "squared_norms": pl.List(pl.Float64()),
+    },
+    is_optional=True,
+)
 RECALIBRATED = Table(
     "recalibrated",
     "run x level x calibrator x metric",
@@ -187,6 +209,7 @@ ANALYSIS_TABLES = TableGroup(
     LOOKS,
     CORRELATIONS,
     OVERLAP_MATRIX,
+    RANK_PAIRS,
     RECALIBRATED,
     CALIBRATORS,
     RECALIBRATED_RELIABILITY,

@@ -65,6 +65,7 @@ VIEWS = {
     "pooled_correlations",
     "predictions",
     "profiles",
+    "rank_pairs",
     "recalibrated_reliability",
     "recalibration",
     "recovery",

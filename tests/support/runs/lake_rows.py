@@ -252,7 +252,12 @@ def small_analysis(run_id: str, **columns: Any) -> tuple[dict[str, Any], dict[st
     } | columns
     cell = {"run_id": run_id, "level": 0, "metric": "accuracy"}
     calibrated = {"run_id": run_id, "level": 0, "calibrator": "temperature"}
+    # The attribution of `small_run` with itself.
+    explained = {"run_id": run_id, "level": 0, "example_id": "test:0", "method": "lime"}
+    common = {name: [3] for name in ("common_5", "common_10", "common_20")}
+    pair = {"seed": [0], "other_level": [0], "other_seed": [0], "product": [8.0]}
     rows = {
+        "rank_pairs": [explained | pair | common | {"token_count": 3, "squared_norms": [64.0]}],
         "metrics": [cell | dict.fromkeys(("method", "operator", "variant"), "")],
         "looks": [cell | dict.fromkeys(("method", "operator", "variant"), "") | {"look": 1}],
         "recalibrated": [calibrated | {"metric": "ece"}],
