@@ -4,11 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.runs.lake_rows import attribution, rows_of, run_row, write
-
-RUN = run_row("run")
-R = str(RUN["run_id"])
-UP, DOWN = [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]
+from tests.support.runs.lake_rows import attribution, rows_of, write
+from tests.support.runs.one_run import DOWN, RUN, UP, R
 
 
 def test_agreement_averages_seeds_then_examples(tmp_path: Path) -> None:

@@ -2,18 +2,9 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
-from tests.support.runs.lake_rows import deletion, rows_of, run_row, write_raw
-
-RUN = run_row("run")
-R = str(RUN["run_id"])
-
-
-def curve(drops: list[float], **columns: Any) -> list[dict[str, Any]]:
-    """A deletion curve, of example `a` at level 0 by default."""
-    place: dict[str, Any] = {"level": 0, "example_id": "a"} | columns
-    return [deletion(R, fraction=(i + 1) / 10, drop=drop, **place) for i, drop in enumerate(drops)]
+from tests.support.runs.lake_rows import rows_of, write_raw
+from tests.support.runs.one_run import RUN, R, areas, curve
 
 
 def test_aopc_equals_values_worked_by_hand(tmp_path: Path) -> None:
@@ -27,9 +18,7 @@ def test_aopc_equals_values_worked_by_hand(tmp_path: Path) -> None:
         "operator": "replace",
         "kind": "comprehensiveness",
     }
-    assert rows_of(
-        tmp_path, "select * exclude (model, strategy, task) from aopc order by variant"
-    ) == [
+    assert areas(tmp_path) == [
         key | {"variant": "eraser", "value": 0.25},
         key | {"variant": "paper", "value": 0.1875},
     ]

@@ -14,10 +14,7 @@ from scipy.stats import spearmanr
 
 from tests.support.endurance import repeats
 from tests.support.runs.lake_rows import attribution, rows_of, run_row, write, write_raw
-
-RUN = run_row("run")
-R = str(RUN["run_id"])
-UP, DOWN = [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]
+from tests.support.runs.one_run import DOWN, RUN, UP, R
 
 # (level, seed) of a small run.
 LEVELS_AND_SEEDS = list(product(range(3), range(2)))

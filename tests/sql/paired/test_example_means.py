@@ -13,12 +13,9 @@ from tests.support.runs.lake_rows import (
     deletion,
     prediction,
     rows_of,
-    run_row,
     write_raw,
 )
-
-RUN = run_row("run")
-R = str(RUN["run_id"])
+from tests.support.runs.one_run import RUN, R
 
 
 def random_run(folder: Path) -> None:

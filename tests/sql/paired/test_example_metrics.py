@@ -21,13 +21,7 @@ from tests.support.runs.lake_rows import (
     run_row,
     write_raw,
 )
-
-LN2 = math.log(2)
-RUN = run_row("run")
-R = str(RUN["run_id"])
-HALF = [0.0, -LN2, -LN2]  # 1/2, 1/4, 1/4
-SECOND = [-LN2, 0.0, -LN2]  # 1/4, 1/2, 1/4
-UP, DOWN = [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]
+from tests.support.runs.one_run import DOWN, HALF, LN2, RUN, SECOND, UP, R
 
 
 def values(lake: Path, where: str = "true") -> dict[str, float]:

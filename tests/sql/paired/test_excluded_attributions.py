@@ -14,10 +14,8 @@ from tests.support.runs.lake_rows import (
     write,
     write_raw,
 )
+from tests.support.runs.one_run import DOWN, RUN, UP, R
 
-RUN = run_row("run")
-R = str(RUN["run_id"])
-UP, DOWN = [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]
 NO_NUMBER = "an attribution score is NaN, infinite or missing"
 OTHER_COUNT = "its attribution has another number of tokens than the prompt"
 

@@ -6,17 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.runs.lake_rows import RUN_NAMES, deletion, rows_of, run_row, write
+from tests.support.runs.lake_rows import RUN_NAMES, rows_of, run_row, write
+from tests.support.runs.one_run import RUN, R, areas, curve
 
-RUN = run_row("run")
-R = str(RUN["run_id"])
 NORMALISED = "select value from aopc where variant = 'normalised'"
-
-
-def curve(drops: list[float], **columns: Any) -> list[dict[str, Any]]:
-    """A deletion curve, of example `a` at level 0 by default."""
-    place: dict[str, Any] = {"level": 0, "example_id": "a"} | columns
-    return [deletion(R, fraction=(i + 1) / 10, drop=drop, **place) for i, drop in enumerate(drops)]
 
 
 def bound(lower: float, upper: float, **columns: Any) -> dict[str, Any]:
@@ -50,9 +43,7 @@ def test_the_normalised_area_equals_values_worked_by_hand(tmp_path: Path) -> Non
         "operator": "replace",
         "kind": "comprehensiveness",
     }
-    assert rows_of(
-        tmp_path, "select * exclude (model, strategy, task) from aopc order by variant"
-    ) == [
+    assert areas(tmp_path) == [
         key | {"variant": "eraser", "value": 0.25},
         key | {"variant": "normalised", "value": 0.5},
         key | {"variant": "paper", "value": 0.1875},
