@@ -15,13 +15,18 @@ ALLOWED = {
         "table.name",
         "view",
         "rows_sql(table, sources)",
-        "order",  # the order of the rows, or nothing
         "of_runs",  # ids as literals, so that the views read these runs only
     },
     "lib/prunelake/lake/sql/relations.py": {
         "columns",  # columns of a table of schema
         "nulls",
         "files",  # literals: a view takes no parameter
+    },
+    "lib/prunelake/lake/sql/queries_together.py": {  # queries with parameters, and their names
+        "len(queries)",
+        "values",
+        "one",
+        "keys",
     },
     "lib/prunelake/lake/sql/views.py": {
         "statement.query.rstrip().rstrip(';')",  # the statement of the user, to be explained
@@ -32,8 +37,10 @@ ALLOWED = {
         "', '.join(terms)",
     },
     "api/queries/views/row_filters.py": {"name", "self.column"},
-    "api/queries/views/stored_rows.py": {"page.view.name", "key"},
+    "api/queries/views/stored_rows.py": {"view.name", "key"},
+    "lib/prunelake/analysis/rank_pairs.py": {"', '.join(table.schema)"},
     "api/charts/correlation_matrix.py": {"interval(values[0], values[-1])"},  # a sentence
+    "api/findings/verdict_map.py": {"words"},  # a sentence
 }
 """The expressions that may be formatted into a text that begins like a query, by module."""
 
