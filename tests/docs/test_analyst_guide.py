@@ -57,7 +57,7 @@ def test_the_table_names_every_view_with_its_grain_and_columns_it_has(
     listed = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", GUIDE, re.M)
     assert {view: grain for view, grain, _ in listed} == {
         row["view"]: re.split("[:.]", row["comment"])[0] for row in described
-    }
+    }, "docs/analyst.md, the tables of views"
     assert len(listed) == len(described)
     columns = {row["view"]: {column["name"] for column in row["columns"]} for row in described}
     for view, _, named in listed:

@@ -10,6 +10,7 @@ from prunelake.errors import LakeError
 from prunelake.lake import read
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.recorded import RECORDED_LAKE, pack_lake, unpack_lake
+from prunelake.schema.metrics import AGREEMENT_METRICS, METRIC_DEFINITIONS, TOKEN_METRICS
 from tests.support.runs.example_runs import explained_run, judged_run
 
 
@@ -59,6 +60,14 @@ def test_the_recorded_lake_is_small_and_current(tmp_path: Path) -> None:
     assert not verify_lake(lake), "run `make record`"
     assert read.run_ids(lake)
     assert read.unanalysed_run_ids(lake) == [], "`python -m benchmarks.record_demo --analyse`"
+    # The recorded runs have one seed, a method that compares no levels, and no texts.
+    unmeasured = {*AGREEMENT_METRICS, *TOKEN_METRICS, "repetition"}
+    recorded = {*read.read_table(lake, "metrics")["metric"]}
+    missing = METRIC_DEFINITIONS.keys() - unmeasured - recorded
+    assert not missing, (
+        f"analyses of runs in a lake lack {missing}: raise ANALYSIS_VERSION in "
+        "lib/prunelake/schema/analysis_tables.py, then `python -m benchmarks.record_demo --analyse`"
+    )
 
 
 def test_texts_are_recorded_for_own_tasks_only(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The metrics of each example: expected rows by hand, and brute force."""
 
 import math
+import re
 import tempfile
 from itertools import permutations, product
 from pathlib import Path
@@ -12,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
+from prunelake.lake.sql.view_files import sql_folder
+from prunelake.schema.metrics import METRIC_DEFINITIONS
 from tests.support.endurance import repeats
 from tests.support.runs.lake_rows import (
     attribution,
@@ -38,6 +41,19 @@ def curves(level: int, example_id: str, drops: dict[str, float], **columns: Any)
         deletion(R, level, example_id, 0.1, drop, kind=kind, **columns)
         for kind, drop in drops.items()
     ]
+
+
+def test_every_metric_of_an_example_is_defined_in_the_schema() -> None:
+    sql = (sql_folder() / "paired/example_metrics.sql").read_text(encoding="utf-8")
+    lists = re.findall(r"unnest\(\s*\[([^]]*)\]\s*\)\s*as metric", sql)
+    names = {name for text in lists for name in re.findall(r"'([a-z]\w*)'", text)}
+    assert names, "unnest([...]) as metric"
+    undefined = names - METRIC_DEFINITIONS.keys()
+    assert not undefined, (
+        f"{undefined}: add to METRIC_DEFINITIONS in lib/prunelake/schema/metrics.py"
+    )
+    of_predictions = {n for n, known in METRIC_DEFINITIONS.items() if known.covers_all_predictions}
+    assert of_predictions <= names, f"{of_predictions - names}: no example has this metric"
 
 
 def test_metrics_of_a_prediction_equal_values_worked_by_hand(tmp_path: Path) -> None:
