@@ -16,12 +16,13 @@ from prunelake.lake.files.paths import SNAPSHOT_FILE
 from prunelake.lake.maintenance.compact import compact
 from prunelake.lake.publish import is_current, publish
 from prunelake.lake.sql import views
-from prunelake.lake.sql.bound_query import attach
+from prunelake.lake.sql.bound_query import Connection, attach
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.schema.tables import ALL_TABLES
 from tests.support.lakes.compacted_lakes import add_run
-from tests.support.runs.lake_rows import identity_of, small_run
+from tests.support.runs.lake_rows import identity_of, run_row, small_run
 from tests.support.runs.profile_rows import profiled
+from tests.support.runs.verdict_rows import STABLE, judged, metric
 
 
 def rows_of(path: Path, *names: str) -> dict[str, pl.DataFrame]:
@@ -77,9 +78,40 @@ def test_changed_and_new_snapshots_are_equal(
     expected = rows_of(path)
     assert changed.keys() == expected.keys()
     for name, rows in changed.items():
-        assert_frame_equal(rows, expected[name])
+        assert_frame_equal(rows, expected[name], check_exact=True)
     assert sorted(changed["lake.runs"]["run_id"]) == read.run_ids(tmp_path)
     assert not changed["lake.bounds"].is_empty()
+
+
+def test_a_new_run_changes_p_values_and_verdicts_of_other_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged(tmp_path, STABLE, metric(p=0.03), metric("flip_rate", value=0.3, n=100), name="doubtful")
+    judged(tmp_path, STABLE, metric(p=1e-6), name="certain")
+    path = publish(tmp_path, analyse)
+    before = rows_of(path, "verdicts")["verdicts"]
+    judged(tmp_path, *(metric(name, p=1e-5) for name in ("ece", "brier", "nll")), name="new")
+    differing: list[set[str]] = []
+    adjust = snapshot_file._adjust_p_values
+
+    def noted(snapshot: Connection) -> set[str]:
+        differing.append(adjust(snapshot))
+        return differing[-1]
+
+    monkeypatch.setattr(snapshot_file, "_adjust_p_values", noted)
+    changed = rows_of(publish(tmp_path, analyse))
+    assert differing == [{run_row(name)["run_id"] for name in ("doubtful", "new")}]
+    keys = ["run_id", "level", "metric"]
+    both = before.join(changed["verdicts"], on=keys, suffix="_later")
+    assert both.height == before.height
+    assert both.filter(pl.col("verdict") != pl.col("verdict_later"))["metric"].to_list() == ["ece"]
+    moved = both.filter(pl.col("p_adjusted") != pl.col("p_adjusted_later"))
+    assert set(moved["run_id"]) == {run_row(name)["run_id"] for name in ("doubtful", "certain")}
+    path.unlink()
+    expected = rows_of(publish(tmp_path, analyse))
+    assert expected["headline_metrics"].height == 8
+    for name, rows in changed.items():
+        assert_frame_equal(rows, expected[name], check_exact=True)
 
 
 def test_a_run_that_was_computed_again_makes_a_snapshot_outdated(tmp_path: Path) -> None:

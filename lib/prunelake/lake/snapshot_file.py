@@ -22,7 +22,7 @@ from prunelake.lake.sql.view_template import copy_views
 from prunelake.lake.storage.location import Location, copy_file
 from prunelake.lake.storage.reading import let_duckdb_read
 from prunelake.schema.profile_tables import PROFILE_TABLES
-from prunelake.schema.table import FORMAT_VERSION, Table
+from prunelake.schema.table import FORMAT_VERSION, METRIC_KEY, Table
 from prunelake.schema.tables import TABLE_GROUPS
 
 DUCKDB_STORAGE_VERSION = "v1.4.0"
@@ -34,8 +34,14 @@ EXPLANATION_VIEWS = ("example_agreement", "example_faithfulness")
 VIEWS_BY_RUN = (*EXPLANATION_VIEWS, "correlations", "metrics", "deltas", "headline_keys")
 """Views whose rows of a run depend on no other run: a later snapshot keeps these rows."""
 
-MATERIALISED_VIEWS = (*VIEWS_BY_RUN, "verdicts", "headline_metrics")
+VIEWS_OF_ALL_RUNS = ("verdicts", "headline_metrics")
+"""Views with `p_adjusted`, which depends on all runs, as their false discovery rate does."""
+
+MATERIALISED_VIEWS = (*VIEWS_BY_RUN, *VIEWS_OF_ALL_RUNS)
 """Frequent or slow views: a snapshot stores their rows as the table `stored.<view>`."""
+
+ROW_ORDER = ("run_id", "level", "example_id", *METRIC_KEY, "scope")
+"""The order of stored rows: in each view, the key of a row and few other columns."""
 
 VIEWS_OF_ANALYSES = {"compared_ranks": "rank_pairs", "level_overlaps": "overlap_matrix"}
 """Views whose rows every analysis has stored, with the views that have them."""
@@ -136,6 +142,10 @@ def _open(path: Path, lake: Location, content: LakeContent) -> Iterator[Connecti
         config={
             "python_enable_replacements": "false",
             "storage_compatibility_version": DUCKDB_STORAGE_VERSION,
+            # `install` syncs the file once, before it gets its name.
+            "fsync_mode": "NONE",
+            # The order of the rows in files means nothing, and threads need not wait for it.
+            "preserve_insertion_order": "false",
         },
     ) as snapshot:
         let_duckdb_read(snapshot, lake, BlockChecks(content.listed))
@@ -164,9 +174,29 @@ def _change(
                 snapshot.execute(f"insert into lake.{table.name} {rows_sql(table, sources)}")
     for view in MATERIALISED_VIEWS:
         _restore_view(snapshot, view)
-    # The false discovery rate of verdicts is shared by all runs.
-    for view in MATERIALISED_VIEWS:
-        _materialise(snapshot, view, changed_runs if view in VIEWS_BY_RUN else None)
+    for view in VIEWS_BY_RUN:
+        _materialise(snapshot, view, changed_runs)
+    changed_runs |= _adjust_p_values(snapshot)
+    for view in VIEWS_OF_ALL_RUNS:
+        _materialise(snapshot, view, changed_runs)
+
+
+def _adjust_p_values(snapshot: Connection) -> set[str]:
+    """Store the new `p_adjusted` of all rows; return the runs that also differ in other columns."""
+    snapshot.execute("create temp table judged as from verdicts")
+    hashes = "select run_id, bit_xor(hash(*columns(* exclude p_adjusted))) from {} group by run_id"
+    changed = snapshot.execute(
+        f"select run_id from ({hashes.format('judged')} except {hashes.format('stored.verdicts')})"
+    ).fetchall()
+    for view in VIEWS_OF_ALL_RUNS:
+        same_row = " and ".join(
+            f"stored.{view}.{name} is not distinct from judged.{name}"
+            for name in ("run_id", "level", *METRIC_KEY)
+        )
+        snapshot.execute(
+            f"update stored.{view} set p_adjusted = judged.p_adjusted from judged where {same_row}"
+        )
+    return {run_id for (run_id,) in changed}
 
 
 def _sources(
@@ -233,12 +263,15 @@ def _materialise(snapshot: Connection, view: str, run_ids: set[str] | None = Non
 
     With `run_ids` only the rows of these runs are replaced.
     """
+    order = "order by " + ", ".join(
+        name for name in snapshot.sql(f"from {view}").columns if name in ROW_ORDER
+    )
     if run_ids is None:
-        snapshot.execute(f"create or replace table stored.{view} as from {view} order by all")
+        snapshot.execute(f"create or replace table stored.{view} as from {view} {order}")
     elif run_ids:
         of_runs = f"where run_id in {sql_literal(sorted(run_ids))}"
         snapshot.execute(f"delete from stored.{view} {of_runs}")
-        snapshot.execute(f"insert into stored.{view} from {view} {of_runs} order by all")
+        snapshot.execute(f"insert into stored.{view} from {view} {of_runs} {order}")
     comment = _read_instead(snapshot, view, f"stored.{view}")
     snapshot.execute(f"comment on table stored.{view} is {sql_literal(comment)}")
 

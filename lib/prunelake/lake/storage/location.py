@@ -4,10 +4,12 @@ The functions of this module and of `reading` work for both. A local file is wri
 temporary name, synced to the disk, and linked or renamed; an object is put whole.
 """
 
+import fcntl
 import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +25,11 @@ LocationT = TypeVar("LocationT", Path, ObjectPath, Location)
 """A local path or an object path; functions return the kind they were given."""
 
 TEMPORARY_SUFFIX = ".tmp"
+
+FICLONE = 0x40049409
+"""The request to share all blocks of another file (linux/fs.h); Python 3.12 has it in `fcntl`."""
+
+COPIED_BYTES = 8 * 2**20
 
 
 def parse_location(text: "str | Location") -> Location:
@@ -152,14 +159,23 @@ def download(path: Location, folder: Path) -> Path:
 def copy_file(source: Path, target: Path) -> None:
     """Copy a local file. On a file system that can share blocks (XFS, btrfs), no block is copied.
 
-    Python 3.11's `shutil.copyfile` never shares blocks.
+    On ext4, reading and writing in turns takes longer than reading while a thread writes.
     """
-    try:
-        with source.open("rb") as reader, target.open("wb") as writer:
-            while os.copy_file_range(reader.fileno(), writer.fileno(), 2**30):
+    with source.open("rb") as reader, target.open("wb") as writer:
+        with suppress(OSError):  # not Linux, or a file system that cannot share blocks
+            fcntl.ioctl(writer, FICLONE, reader.fileno())
+            return
+
+        def copy(start: int) -> None:
+            block = memoryview(os.pread(reader.fileno(), COPIED_BYTES, start))
+            while block:
+                written = os.pwrite(writer.fileno(), block, start)
+                start, block = start + written, block[written:]
+
+        with ThreadPoolExecutor(2) as pool:
+            size = os.fstat(reader.fileno()).st_size
+            for _ in pool.map(copy, range(0, size, COPIED_BYTES)):
                 pass
-    except (AttributeError, OSError):  # not Linux, or a file system without this call
-        shutil.copyfile(source, target)
 
 
 @contextmanager
@@ -189,6 +205,7 @@ def install(file: Path, path: Location, metadata: Mapping[str, str]) -> None:
     if isinstance(path, ObjectPath):
         path.put(file, metadata)
     else:
+        sync(file)  # otherwise a power cut could leave the new name without its data
         file.replace(path)
 
 
@@ -242,9 +259,9 @@ def storage_clock(lake: Location) -> float:
         delete(probe)
 
 
-def sync(folder: Path) -> None:
-    """Sync the names in a local folder to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Sync a local file, or the names in a local folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
