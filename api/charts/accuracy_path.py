@@ -6,7 +6,13 @@ from math import dist
 
 import polars as pl
 
+from prunelake.errors import NothingToShow
+
+from ..findings.selection import Selection
 from ..findings.wording import interval, label, number
+from ..queries import charts
+from .candidate_points import candidate_path_chart
+from .definition import ChartDefinition
 from .drawing.axis_titles import axis_title
 from .drawing.house_style import BLUE, GREY, INK, VERMILION, WIDTH, with_house_style
 from .drawing.vega_lite import Part, field
@@ -174,3 +180,21 @@ def _is_free(place: Point, points: Iterable[Point], labels: Iterable[Point]) -> 
             for x, y in labels
         )
     )
+
+
+def _path(rows: pl.DataFrame, selection: Selection) -> Part:
+    if selection.metric == "accuracy":
+        raise NothingToShow("the path needs a metric other than accuracy; add metric=nll")
+    if selection.names.is_comparison:
+        return candidate_path_chart(rows, selection.metric, selection.level, selection.names)
+    return path_chart(rows, selection.metric, selection.level)
+
+
+PATH = ChartDefinition(
+    "path",
+    "Accuracy against a metric, level by level.",
+    ("metric", "level"),
+    lambda selection: charts.accuracy_path(selection.run_id, selection.metric),
+    _path,
+    candidate_caption="Accuracy against a metric, for each candidate.",
+)

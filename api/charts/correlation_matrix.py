@@ -2,7 +2,13 @@
 
 import polars as pl
 
+from prunelake.errors import NothingToShow
+
+from ..findings.level_rows import CORRELATED_METRICS
+from ..findings.selection import Selection
 from ..findings.wording import interval, label, listed, number
+from ..queries import comparisons
+from .definition import NO_CORRELATION, ChartDefinition
 from .drawing.house_style import DIVERGING, GREY, INK, WIDTH, with_house_style
 from .drawing.vega_lite import Part, field
 
@@ -157,3 +163,24 @@ def _short(value: float) -> str:
     """A correlation in few characters: -.45, 1."""
     text = number(value)
     return text.removesuffix(".00") if text.endswith(".00") else text.replace("0.", ".")
+
+
+def _correlation_matrix(rows: pl.DataFrame, selection: Selection) -> Part:
+    correlated = rows.filter(pl.col("metric").is_in(CORRELATED_METRICS))
+    if correlated.drop_nulls("spearman").is_empty():
+        raise NothingToShow(
+            "no correlation with accuracy is defined in any task of the model and strategy of run "
+            f"{selection.run_id}"
+        )
+    return matrix_chart(correlated)
+
+
+CORRELATION_MATRIX = ChartDefinition(
+    "correlation_matrix",
+    "The correlation of each metric with accuracy in every task of the model.",
+    (),
+    lambda selection: comparisons.correlation_matrix(selection.run_id),
+    _correlation_matrix,
+    "correlations",
+    NO_CORRELATION,
+)

@@ -2,7 +2,13 @@
 
 import polars as pl
 
+from prunelake.errors import NothingToShow
+
+from ..findings.level_rows import CORRELATED_METRICS
+from ..findings.selection import Selection
 from ..findings.wording import label, listed, number
+from ..queries import run_metrics
+from .definition import NO_CORRELATION, ChartDefinition
 from .drawing.house_style import BLUE, GREY, VERMILION, WIDTH, rule_data, with_house_style
 from .drawing.vega_lite import Part, field
 
@@ -95,3 +101,21 @@ def _title(known: pl.DataFrame) -> str:
         counts = "all" if rows["level_count"].n_unique() > 1 else str(rows["level_count"][0])
         clauses.append(f"over {counts} {levels} with {metrics}")
     return f"Accuracy correlates {'; '.join(clauses)}" if clauses else "No correlation is defined"
+
+
+def _correlations(rows: pl.DataFrame, selection: Selection) -> Part:
+    correlated = rows.filter(pl.col("metric").is_in(CORRELATED_METRICS))
+    if correlated.drop_nulls("spearman").is_empty():
+        raise NothingToShow(f"no correlation with accuracy is defined in run {selection.run_id}")
+    return correlations_chart(correlated)
+
+
+CORRELATIONS = ChartDefinition(
+    "correlations",
+    "The correlation of each metric with accuracy over levels.",
+    (),
+    lambda selection: run_metrics.correlations(selection.run_id),
+    _correlations,
+    "correlations",
+    NO_CORRELATION,
+)

@@ -5,7 +5,12 @@ from typing import Any
 
 import polars as pl
 
+from prunelake.errors import NothingToShow
+
+from ..findings.selection import Selection
 from ..findings.wording import interval, number, percent
+from ..queries import charts
+from .definition import ChartDefinition
 from .drawing.house_style import (
     BLUE,
     GREEN,
@@ -127,3 +132,20 @@ def _title(row: dict[str, Any]) -> str:
     if row["kv_share"] is None:
         return text
     return f"{text} and {percent(row['kv_share'])} of the KV cache"
+
+
+def _cost(rows: pl.DataFrame, selection: Selection) -> Part:
+    if rows.filter(pl.col("level") > 0).is_empty():
+        raise NothingToShow(f"no pruned level of run {selection.run_id} was profiled")
+    return cost_chart(rows, selection.level)
+
+
+COST = ChartDefinition(
+    "cost",
+    "What a level saves: speed, weights, KV cache and peak memory.",
+    ("level",),
+    lambda selection: charts.efficiency(selection.run_id),
+    _cost,
+    "measured cost (prunelake profile measures it)",
+    "their costs are not measured; the chart pareto shows their sizes",
+)

@@ -11,8 +11,13 @@ from prunelake.lake.sql.bound_query import BoundQuery
 
 from ..findings.level_names import LevelNames
 from ..findings.selection import Selection
+from ..findings.wording import label
+from ..queries import run_metrics
 from .drawing.axis_titles import count_parts
 from .drawing.vega_lite import Part
+
+NO_CORRELATION = "they have no order, so nothing is correlated over them"
+"""The reason why a comparison has no chart of correlations."""
 
 
 @dataclass(frozen=True)
@@ -59,3 +64,21 @@ class ChartDefinition:
 def usermeta(query: BoundQuery, snapshot: str) -> dict[str, Any]:
     """The metadata of a chart: the SQL behind its numbers, and the id of its snapshot."""
     return {"prunelake": {"sql": query.sql_with_values, "snapshot": snapshot}}
+
+
+def headline_metrics(selection: Selection) -> BoundQuery:
+    """The query of a chart that draws the headline metrics of its run."""
+    return run_metrics.headline_metrics([selection.run_id])
+
+
+def with_accuracy(rows: pl.DataFrame, selection: Selection, column: str) -> list[str]:
+    """Accuracy and the selected metric.
+
+    Raises:
+        NothingToShow: one of them has no value in the column.
+    """
+    metrics = list(dict.fromkeys(["accuracy", selection.metric]))
+    for metric in metrics:
+        if rows.filter(metric=metric).drop_nulls(column).is_empty():
+            raise NothingToShow(f"run {selection.run_id} has no {column} of {label(metric)}")
+    return metrics

@@ -9,6 +9,8 @@ from prunelake.schema.metrics import METRIC_DEFINITIONS
 from ..findings.changes import change_clause, sample_sizes, verdict_clause
 from ..findings.level_names import LevelNames
 from ..findings.level_rows import is_published
+from ..findings.selection import Selection
+from .definition import ChartDefinition, headline_metrics, with_accuracy
 from .drawing.axis_titles import capitalised_label
 from .drawing.house_style import FAINT, GREY, INK, WIDTH, rule_data, with_house_style
 from .drawing.level_axis import level_axis
@@ -155,3 +157,18 @@ def _domain(points: pl.DataFrame, margin: float) -> list[float]:
     low, high = min(*values, -2 * margin), max(*values, 2 * margin)
     room = (high - low) * SIDE / (HEIGHT - 2 * SIDE)
     return [low - room, high + room]
+
+
+def _deltas(rows: pl.DataFrame, selection: Selection) -> Part:
+    above = rows.filter(pl.col("level") > 0)
+    return deltas_chart(rows, with_accuracy(above, selection, "delta"))
+
+
+DELTAS = ChartDefinition(
+    "deltas",
+    "The change of accuracy and a metric from the unpruned model, level by level.",
+    ("metric",),
+    headline_metrics,
+    _deltas,
+    candidate_caption="The change of accuracy and a metric from the baseline.",
+)

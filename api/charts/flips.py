@@ -4,8 +4,13 @@ from typing import Any
 
 import polars as pl
 
+from prunelake.errors import NothingToShow
+
 from ..findings.level_names import REMOVALS, LevelNames
+from ..findings.selection import Selection
 from ..findings.wording import number, percent
+from ..queries import charts
+from .definition import ChartDefinition
 from .drawing.house_style import BLUE, GREY, INK, SKY, VERMILION, WIDTH, with_house_style
 from .drawing.level_axis import candidate_axis
 from .drawing.vega_lite import Part, field
@@ -109,3 +114,20 @@ def _title(row: dict[str, Any], names: LevelNames) -> str:
 
 def _scale(range: list[Any]) -> dict[str, Any]:
     return {"domain": list(KINDS.values()), "range": range}
+
+
+def _flips(rows: pl.DataFrame, selection: Selection) -> Part:
+    if rows.filter(pl.col("level") > 0).drop_nulls("flip_rate").is_empty():
+        raise NothingToShow(f"run {selection.run_id} has no pruned level to compare with level 0")
+    return flips_chart(rows, selection.level, selection.names)
+
+
+FLIPS = ChartDefinition(
+    "flips",
+    "Predictions that pruning changed, harmful and beneficial.",
+    ("level",),
+    lambda selection: charts.flips(selection.run_id),
+    _flips,
+    "predictions of single examples",
+    candidate_caption="Predictions that changed, harmful and beneficial.",
+)

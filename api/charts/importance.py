@@ -5,7 +5,10 @@ from typing import Any
 
 import polars as pl
 
+from ..findings.selection import Selection
 from ..findings.wording import percent
+from ..queries import charts
+from .definition import ChartDefinition
 from .drawing.house_style import GREY, INK, SEQUENTIAL, VERMILION, with_house_style
 from .drawing.vega_lite import Part, field
 
@@ -113,3 +116,18 @@ def importance_chart(layers: pl.DataFrame, removed: int) -> Part:
         f"framed: removed at the deepest level evaluated ({removed})",
     ]
     return with_house_style(chart, title, notes, 22 * per_row)
+
+
+def _importance(rows: pl.DataFrame, selection: Selection) -> Part:
+    return chart_of_importance(rows, selection.run, max(selection.run["levels"]))
+
+
+IMPORTANCE = ChartDefinition(
+    "importance",
+    "Importance of layers or experts, and the order in which they are removed.",
+    (),
+    lambda selection: charts.layer_importance(selection.run_id),
+    _importance,
+    "importance of layers",
+    "layers are not removed in an order",
+)

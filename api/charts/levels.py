@@ -5,10 +5,14 @@ from itertools import cycle
 
 import polars as pl
 
+from prunelake.errors import NothingToShow
+
 from ..findings.changes import change_clause, sample_sizes
 from ..findings.level_names import LevelNames
 from ..findings.level_rows import default_level, is_published
+from ..findings.selection import Selection
 from ..findings.sentences import accuracy_clause, metric_clause
+from .definition import ChartDefinition, headline_metrics, with_accuracy
 from .drawing.axis_titles import axis_title, capitalised_label
 from .drawing.house_style import GREY, SERIES, WIDTH, rule_data, with_house_style
 from .drawing.level_axis import baseline_and_candidates, level_axis
@@ -131,3 +135,52 @@ def _domain(points: pl.DataFrame) -> list[float]:
     low, high = min(values), max(values)
     missing = max(0.0, SMALLEST_SPAN - (high - low)) / 2
     return [low - missing, high + missing]
+
+
+def _levels(rows: pl.DataFrame, selection: Selection) -> Part:
+    return levels_chart(rows, with_accuracy(rows, selection, "value"))
+
+
+def _confidence(rows: pl.DataFrame, selection: Selection) -> Part:
+    if rows.filter(metric="accuracy").drop_nulls("value").is_empty():
+        raise NothingToShow(f"no accuracy of run {selection.run_id} could be computed")
+    return levels_chart(rows, CONFIDENCE_PANELS)
+
+
+def _explanations(rows: pl.DataFrame, selection: Selection) -> Part:
+    if rows.filter(metric="comprehensiveness").drop_nulls("value").is_empty():
+        raise NothingToShow(
+            f"run {selection.run_id} has predictions only; a sweep with --methods "
+            "difference_shap adds explanations"
+        )
+    return levels_chart(rows, EXPLANATION_PANELS)
+
+
+LEVELS = ChartDefinition(
+    "levels",
+    "Accuracy and a metric over levels.",
+    ("metric",),
+    headline_metrics,
+    _levels,
+    candidate_caption="Accuracy and a metric of each candidate.",
+)
+
+
+CONFIDENCE = ChartDefinition(
+    "confidence",
+    "Accuracy and confidence over levels.",
+    (),
+    headline_metrics,
+    _confidence,
+    candidate_caption="Accuracy and confidence of each candidate.",
+)
+
+
+EXPLANATIONS = ChartDefinition(
+    "explanations",
+    "Accuracy and faithfulness of explanations over levels.",
+    (),
+    headline_metrics,
+    _explanations,
+    candidate_caption="Accuracy and faithfulness of explanations of each candidate.",
+)

@@ -2,8 +2,13 @@
 
 import polars as pl
 
+from prunelake.errors import NothingToShow
+
 from ..findings.level_names import REMOVALS, LevelNames
+from ..findings.selection import Selection
 from ..findings.wording import number, percent
+from ..queries import charts
+from .definition import ChartDefinition
 from .drawing.house_style import INK, SEQUENTIAL, WIDTH, with_house_style
 from .drawing.level_axis import candidate_axis
 from .drawing.vega_lite import Part, field
@@ -97,3 +102,23 @@ def _title_and_notes(
     else:
         notes.append("one seed: the explainer's own noise is not known")
     return title, notes
+
+
+def _overlap(rows: pl.DataFrame, selection: Selection) -> Part:
+    if rows.filter(pl.col("level") > 0, other_level=0).is_empty():
+        kind = "candidate whose explanations can be compared with the baseline's"
+        missing = kind if selection.names.is_comparison else "pruned level"
+        raise NothingToShow(f"run {selection.run_id} explains no {missing}")
+    return overlap_chart(rows, selection.names)
+
+
+OVERLAP = ChartDefinition(
+    "overlap",
+    "Overlap of the top 10 tokens between the explanations of any two levels.",
+    (),
+    lambda selection: charts.overlap_matrix(selection.run_id),
+    _overlap,
+    "explanations of single examples by a method that can compare levels (difference_shap "
+    "cannot, --methods leverage_shap can)",
+    candidate_caption="Overlap of the top 10 tokens of any two candidates.",
+)

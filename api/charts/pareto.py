@@ -4,9 +4,12 @@ from typing import Any
 
 import polars as pl
 
+from prunelake.errors import NothingToShow
+from prunelake.lake.sql.bound_query import BoundQuery
 from prunelake.schema.metrics import METRIC_DEFINITIONS
 from prunelake.schema.verdicts import Verdict
 
+from ..findings.selection import Selection
 from ..findings.wording import (
     counted_parts,
     label,
@@ -15,6 +18,9 @@ from ..findings.wording import (
     percent,
     removed_modules,
 )
+from ..queries import comparisons
+from .candidate_points import candidate_size_chart
+from .definition import ChartDefinition
 from .drawing.axis_titles import axis_title, capitalised_label
 from .drawing.house_style import GREY, SERIES, VERMILION, WIDTH, with_house_style
 from .drawing.vega_lite import Part, field
@@ -145,3 +151,36 @@ def _cost(point: dict[str, Any]) -> str:
     if point["remaining_share"] is None:
         return f"{point['level']} {removed_modules(point['strategy'])} removed"
     return f"{percent(point['remaining_share'])} of {removed_modules(point['strategy'])}"
+
+
+def _pareto_points(selection: Selection) -> BoundQuery:
+    if selection.names.is_comparison:
+        return comparisons.candidate_sizes(selection.run_id, selection.metric)
+    return comparisons.pareto_points(selection.run_id, selection.metric)
+
+
+def _pareto(rows: pl.DataFrame, selection: Selection) -> Part:
+    if METRIC_DEFINITIONS[selection.metric].higher_is_better is None:
+        raise NothingToShow(
+            f"{selection.metric} has no better direction; give a metric that has one"
+        )
+    accuracy = rows.filter(metric="accuracy")
+    if accuracy.is_empty():
+        raise NothingToShow(f"no accuracy of run {selection.run_id} could be computed")
+    if selection.names.is_comparison:
+        if accuracy["weight_bytes"].null_count() == accuracy.height:
+            raise NothingToShow(
+                f"the sizes of the candidates of run {selection.run_id} are unknown"
+            )
+        return candidate_size_chart(rows, selection.metric, selection.names)
+    return pareto_chart(rows, selection.metric)
+
+
+PARETO = ChartDefinition(
+    "pareto",
+    "Accuracy and a metric against the share of layers that remains.",
+    ("metric",),
+    _pareto_points,
+    _pareto,
+    candidate_caption="Accuracy and a metric against the size of the weights.",
+)

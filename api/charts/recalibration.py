@@ -4,10 +4,18 @@ from typing import Any
 
 import polars as pl
 
-from prunelake.schema.calibrators import CALIBRATOR_NAMES, UNPRUNED_TEMPERATURE
+from prunelake.errors import NothingToShow
+from prunelake.schema.calibrators import (
+    CALIBRATOR_NAMES,
+    RECALIBRATED_METRICS,
+    UNPRUNED_TEMPERATURE,
+)
 
 from ..findings.level_names import REMOVALS, LevelNames
+from ..findings.selection import Selection
 from ..findings.wording import label, number
+from ..queries import charts
+from .definition import ChartDefinition
 from .drawing.axis_titles import axis_title, capitalised_label
 from .drawing.house_style import BLUE, FAINT, GREY, INK, WIDTH, rule_data, with_house_style
 from .drawing.level_axis import level_axis
@@ -112,3 +120,25 @@ def _domain(known: pl.DataFrame) -> list[float]:
     columns = ("before", "before_low", "before_high", "value", "ci_low", "ci_high")
     values = [value for column in columns for value in known[column].drop_nulls().to_list()]
     return [min(values), max(values)]
+
+
+def _recalibration(rows: pl.DataFrame, selection: Selection) -> Part:
+    if selection.metric not in RECALIBRATED_METRICS:
+        raise NothingToShow(
+            f"recalibration does not change {label(selection.metric)}; add metric="
+            f"{', '.join(RECALIBRATED_METRICS)}"
+        )
+    if rows["value"].null_count() == rows.height:
+        raise NothingToShow(f"run {selection.run_id} is not recalibrated: {rows['note'][0]}")
+    return recalibration_chart(rows, selection.metric, selection.level, selection.names)
+
+
+RECALIBRATION = ChartDefinition(
+    "recalibration",
+    "A metric of confidence before and after recalibration, level by level.",
+    ("metric", "level"),
+    lambda selection: charts.recalibration(selection.run_id, selection.metric),
+    _recalibration,
+    "predictions of single examples",
+    candidate_caption="A metric of confidence before and after recalibration.",
+)

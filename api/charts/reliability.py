@@ -7,6 +7,8 @@ import polars as pl
 
 from ..findings.level_names import REMOVALS, LevelNames
 from ..findings.wording import signed
+from ..queries import charts
+from .definition import ChartDefinition
 from .drawing.house_style import BLUE, GREY, VERMILION, WIDTH, with_house_style
 from .drawing.vega_lite import Part, field
 
@@ -90,3 +92,13 @@ def _confidence_gap(bins: pl.DataFrame) -> str:
     gap = (pl.col("mean_confidence") - pl.col("accuracy")) * pl.col("n")
     mean: float = bins.select(gap.sum() / pl.col("n").sum()).item()
     return signed(mean)
+
+
+RELIABILITY = ChartDefinition(
+    "reliability",
+    "Reliability: accuracy against confidence, in 10 bins of confidence.",
+    ("level",),
+    lambda selection: charts.reliability(selection.run_id, selection.level),
+    lambda rows, selection: reliability_chart(rows, selection.level, selection.names),
+    "predictions of single examples",
+)

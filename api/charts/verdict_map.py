@@ -6,6 +6,7 @@ from textwrap import wrap
 
 import polars as pl
 
+from prunelake.errors import NothingToShow
 from prunelake.schema.verdicts import Verdict
 
 from ..findings.level_names import LevelNames
@@ -16,9 +17,11 @@ from ..findings.level_rows import (
     levels_with_verdict,
     stable_levels,
 )
+from ..findings.selection import Selection
 from ..findings.sentences import accuracy_clause
 from ..findings.verdict_labels import VERDICT_LABELS
 from ..findings.wording import label, listed
+from .definition import ChartDefinition, headline_metrics
 from .drawing.axis_titles import capitalised_label
 from .drawing.house_style import INK, ON_COLOUR, WIDTH, with_house_style
 from .drawing.level_axis import candidate_axis, candidate_axis_height
@@ -143,3 +146,21 @@ def _lines(names: Iterable[str]) -> pl.DataFrame:
             down = LINE_HEIGHT * (i - (len(lines) - 1) / 2)
             rows.append({"metric": name, "line": line, "down": down})
     return pl.DataFrame(rows)
+
+
+def _verdicts(rows: pl.DataFrame, selection: Selection) -> Part:
+    if rows.filter(pl.col("metric").is_in(JUDGED_METRICS)).drop_nulls("verdict").is_empty():
+        raise NothingToShow(
+            f"run {selection.run_id} has no verdicts: they need examples, and a level above 0"
+        )
+    return verdict_map(rows)
+
+
+VERDICTS = ChartDefinition(
+    "verdicts",
+    "The verdict on each metric at each level.",
+    (),
+    headline_metrics,
+    _verdicts,
+    candidate_caption="The verdict on each metric for each candidate.",
+)

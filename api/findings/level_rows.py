@@ -22,6 +22,9 @@ JUDGED_METRICS = (
 )
 """The tested metrics that charts and the report show; the view `verdicts` has all of them."""
 
+CORRELATED_METRICS = (*JUDGED_METRICS[1:], "mean_confidence", "overlap_10")
+"""The metrics whose correlation with accuracy charts and the report show."""
+
 
 HEADLINE_METRICS = ("ece", *FAITHFULNESS_METRICS)
 

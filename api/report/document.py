@@ -20,10 +20,11 @@ from prunelake.lake.sql.queries_together import rows_of_each
 from prunelake.lake.storage.location import Location, local_path
 from prunelake.spec import UNIT_NAMES
 
-from ..charts.catalog import CHARTS, CORRELATED_METRICS
+from ..charts.catalog import CHARTS
 from ..charts.importance import chart_of_importance
 from ..findings.headline import decided_count, headline
 from ..findings.level_names import LevelNames
+from ..findings.level_rows import CORRELATED_METRICS
 from ..findings.selection import Selection
 from ..findings.wording import listed, model_name, number, order_name, removed_modules
 from ..queries import charts, run_metrics

@@ -9,8 +9,9 @@ import polars as pl
 from prunelake.errors import NothingToShow
 from prunelake.schema.analysis_tables import NO_EXAMPLES_NOTE
 
-from ..charts.catalog import CHARTS, CORRELATED_METRICS
+from ..charts.catalog import CHARTS
 from ..findings import level_names, level_rows, sentences
+from ..findings.level_rows import CORRELATED_METRICS
 from ..findings.selection import RunChoices, Selection
 from ..findings.settle import settling_sentence
 from ..queries import run_metrics, runs

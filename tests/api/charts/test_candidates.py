@@ -22,7 +22,6 @@ from tests.support.runs.example_runs import explained_run, metric_rows
 LABELS = ("base fp16", "int8", "a very long name of a candidate, int4")
 NAMES = LevelNames(dict(enumerate(LABELS)), (0, 1, 2))
 
-WITHOUT = {"correlations", "correlation_matrix", "importance", "cost"}
 """Charts that need an order of levels, or measured costs."""
 
 
@@ -53,7 +52,7 @@ def marks(part: Any) -> list[str]:
 def test_a_chart_of_candidates_names_them_and_joins_none(name: str, connection: Connection) -> None:
     selection, _ = select_with_levels(lambda query: query.rows(connection), SelectionRequest())
     rows = CHARTS[name].query(selection).rows(connection)
-    if name in WITHOUT:
+    if CHARTS[name].not_for_candidates:
         with pytest.raises(NothingToShow, match="compares candidates: "):
             CHARTS[name].chart(rows, selection)
         return
