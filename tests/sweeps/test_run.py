@@ -1,4 +1,4 @@
-"""A sweep as a library function: rows, resumption, messages."""
+"""A sweep as a library function: rows, refusals, messages."""
 
 import re
 from collections.abc import Callable
@@ -13,18 +13,16 @@ from prunelake.cli.evaluate import evaluate
 from prunelake.errors import LakeError, PrefectUnavailable
 from prunelake.evaluation.predictions import predict
 from prunelake.inference.nested import NestedModel
-from prunelake.lake import commit, partial_runs, read
+from prunelake.lake import read
 from prunelake.lake.files.findings import FindingKind
 from prunelake.lake.maintenance.verify import verify_lake
-from prunelake.lake.partial_runs import ORDER_SHARD, ComputeCost
+from prunelake.lake.partial_runs import ComputeCost
 from prunelake.lake.sql import views
-from prunelake.models.loading import load_model
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings
 from prunelake.spec import Explanation, Strategy, SweepSpec
 from prunelake.strategies.removal_order import removal_order
-from prunelake.sweeps import shards, steps
-from prunelake.sweeps.evaluate import evaluate_shard, shard_work
+from prunelake.sweeps import steps
 from prunelake.sweeps.executor import LocalExecutor
 from prunelake.sweeps.plan import plan_sweep
 from prunelake.sweeps.progress import ProgressMeter
@@ -33,9 +31,8 @@ from prunelake.sweeps.shards import Shard
 from tests.support.endurance import IS_ENDURANCE
 from tests.support.lakes.lake_files import forget_analysis
 from tests.support.lakes.local_paths import local_path
-from tests.support.sweeps import sweep_processes
+from tests.support.sweeps.counted_sweep import SHARDS, Counted
 from tests.support.sweeps.small_sweep import small_sweep
-from tests.support.sweeps.sweep_processes import quick_sweep
 
 
 @pytest.fixture
@@ -55,6 +52,11 @@ def bounded(spec: SweepSpec) -> SweepSpec:
         rows=1, levels=(0, 3), operators=("replace",), fractions=(0.1, 0.2), bounds_beam=2
     )
     return spec.model_copy(update={"explain": explain})
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    return Counted(monkeypatch)
 
 
 def tables(settings: Settings) -> dict[str, pl.DataFrame]:
@@ -97,7 +99,7 @@ def test_a_sweep_fills_every_table_at_its_grain(settings: Settings, spec: SweepS
     else ["iterative", "balanced", "block:loss"],
 )
 def test_a_sweep_takes_its_order_from_its_strategy(
-    name: str, settings: Settings, spec: SweepSpec, counted: "Counted"
+    name: str, settings: Settings, spec: SweepSpec, counted: Counted
 ) -> None:
     strategy = Strategy.model_validate(name)
     spec = spec.model_copy(update={"strategy": strategy, "explain": None})
@@ -188,136 +190,6 @@ def test_requested_bounds_enclose_the_curves_and_normalise_them(
     areas = views.query(settings.lake, "from aopc where variant = 'normalised'")
     assert areas.height == 2 * 2 * 2  # levels, kinds, kernel_shap and random
     assert areas["value"].is_between(-0.05, 1.05).all()
-
-
-class Counted:
-    """A sweep without a server, and the requests to its model."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.sweep = quick_sweep(monkeypatch)
-        self.tokens = 0.0
-        self.shards: list[str] = []
-        self.failing: str | None = None
-
-        def counted(work: Any, encoder: Any, model: Any, report: Any) -> Any:
-            if work.shard.name == self.failing:
-                raise RuntimeError("the power is gone")
-            found = evaluate_shard(work, encoder, model, report)
-            self.tokens += model.forward_tokens
-            self.shards.append(work.shard.name)
-            return found
-
-        def ordered(model: Any, strategy: Any, windows: Any, *others: Any) -> Any:
-            self.tokens += sum(map(len, windows))
-            self.shards.append(ORDER_SHARD)
-            return removal_order(model, strategy, windows, *others)
-
-        monkeypatch.setattr(steps, "evaluate_shard", counted)
-        monkeypatch.setattr(steps, "removal_order", ordered)
-
-
-@pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
-    return Counted(monkeypatch)
-
-
-SHARDS = ["000000-000002", "000002-000005"]
-
-
-def test_an_interrupted_sweep_computes_only_what_is_missing(
-    settings: Settings, spec: SweepSpec, counted: Counted, tmp_path: Path
-) -> None:
-    undisturbed = Settings(lake=tmp_path / "undisturbed", cache=settings.cache, device="cpu")
-    counted.sweep(spec, undisturbed)
-    assert counted.shards == [ORDER_SHARD, *SHARDS]
-    total = counted.tokens
-    counted.tokens, counted.shards, counted.failing = 0.0, [], SHARDS[1]
-    with pytest.raises(RuntimeError, match="the power is gone"):
-        counted.sweep(spec, settings)
-    assert counted.shards == [ORDER_SHARD, SHARDS[0]]
-    assert not read.run_ids(settings.lake)
-    assert verify_lake(settings.lake) == []
-    counted.failing = None
-    counted.sweep(spec, settings)
-    assert counted.shards == [ORDER_SHARD, *SHARDS]
-    assert counted.tokens == total
-    found = sweep_processes.tables(local_path(settings.lake))
-    for name, frame in sweep_processes.tables(local_path(undisturbed.lake)).items():
-        assert_frame_equal(found[name], frame)
-    assert found["runs"]["forward_tokens"].item() == round(total)
-
-
-def test_a_finished_shard_is_not_measured_again(
-    settings: Settings, spec: SweepSpec, counted: Counted, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ray repeats a shard if its worker stored it but died before it reported the result."""
-    work = plan_sweep(spec, settings)
-    partial_run = partial_runs.PartialRun(settings.lake, work.identity.run_id)
-    order = removal_order(load_model(work.source).model, Strategy(name="random"), ())
-    whole = shard_work(work, shards.Shard(0, 2))
-
-    def measure() -> ComputeCost:
-        return steps.measure_shard(whole, order, settings, partial_run, log=print)
-
-    first = measure()
-    monkeypatch.setattr(steps, "cached_model", lambda *_: pytest.fail("loaded"))
-    assert measure() == first
-    assert counted.shards == ["000000-000002"]
-
-
-def test_a_run_with_all_shards_finished_is_committed_without_its_model(
-    settings: Settings, spec: SweepSpec, counted: Counted, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(commit, "write_run", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
-        with pytest.raises(RuntimeError, match="killed"):
-            counted.sweep(spec, settings)
-    monkeypatch.setattr(steps, "cached_model", lambda *_: pytest.fail("loaded"))
-    run_id = counted.sweep(spec, settings)
-    assert read.run_ids(settings.lake) == [run_id]
-    assert list((local_path(settings.lake) / ".shards").iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("damaged", "table", "again"),
-    [
-        (SHARDS[1], "predictions", [SHARDS[1]]),
-        (ORDER_SHARD, "layers", [ORDER_SHARD, *SHARDS]),
-    ],
-)
-def test_a_damaged_shard_is_computed_again_with_a_warning(
-    settings: Settings,
-    spec: SweepSpec,
-    counted: Counted,
-    monkeypatch: pytest.MonkeyPatch,
-    damaged: str,
-    table: str,
-    again: list[str],
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(commit, "write_run", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
-        with pytest.raises(RuntimeError, match="killed"):
-            counted.sweep(spec, settings)
-    counted.shards = []
-    (path,) = (local_path(settings.lake) / ".shards").glob(f"*/{table}/{damaged}.*.parquet")
-    path.write_bytes(b"damaged")
-    lines: list[str] = []
-    run_sweep(spec, settings, LocalExecutor(lines.append))
-    assert counted.shards == again
-    assert f"warning: {path} is missing or has changed; {damaged} is computed again" in lines
-
-
-def test_leftovers_of_a_killed_sweep_are_removed(
-    settings: Settings, spec: SweepSpec, counted: Counted, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(partial_runs.PartialRun, "delete", lambda _: None)
-        run_id = counted.sweep(spec, settings)
-    assert (settings.lake / ".shards" / run_id).is_dir()
-    counted.shards = []
-    assert counted.sweep(spec, settings) == run_id
-    assert counted.shards == []
-    assert list((local_path(settings.lake) / ".shards").iterdir()) == []
 
 
 def test_the_estimate_of_a_shard_follows_its_cost(

@@ -1,13 +1,11 @@
 """A lake in an object store gives the same answers and findings as a lake in a folder."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -25,25 +23,17 @@ from prunelake.lake.maintenance.retention import retire
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.publish import is_current, publish
 from prunelake.lake.sql import views
-from prunelake.lake.storage import duckdb_filesystem
 from prunelake.lake.storage.location import Location, parse_location
 from prunelake.lake.storage.objects import ObjectPath
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
 from prunelake.settings import Settings
-from tests.support.endurance import repeats
-from tests.support.object_stores.large_objects import (
-    DAMAGED,
-    WHOLE,
-    check_flipped_bits,
-    flip_bit,
-    large_object,
-)
 from tests.support.object_stores.object_store import before_every_request, new_lake, object_names
 from tests.support.runs.example_runs import explained_run
 from tests.support.runs.lake_rows import identity_of, small_run
 
 pytestmark = pytest.mark.usefixtures("object_store")
+
 
 VOLATILE_COLUMNS = {"analyses": ["analysed_at"]}
 
@@ -232,62 +222,6 @@ def test_a_damaged_object_never_becomes_a_number(remote: ObjectPath) -> None:
     with pytest.raises(CorruptFile, match=str(path)):
         read.read_table(remote, "predictions", [one])
     assert read.read_table(remote, "predictions", [two]).height > 0
-
-
-@pytest.mark.parametrize("lists_blocks", [True, False])
-def test_a_flipped_bit_in_a_large_object_never_becomes_a_number(lists_blocks: bool) -> None:
-    check_flipped_bits(new_lake(), repeats(2, 8), lists_blocks)
-
-
-def test_a_snapshot_leaves_out_a_damaged_large_object(tmp_path: Path) -> None:
-    lake = new_lake()
-    with large_object(lake) as path:
-        flip_bit(path, path.read_bytes(), 700)
-        publish(lake, lambda _, __: None)
-    (lake / SNAPSHOT_FILE).download(tmp_path / SNAPSHOT_FILE)
-    with duckdb.connect(tmp_path / SNAPSHOT_FILE, read_only=True) as snapshot:
-        assert snapshot.sql("select distinct run_id from lake.predictions").fetchall() == [(WHOLE,)]
-        assert snapshot.sql("select run_id from damaged_runs").fetchall() == [(DAMAGED,)]
-
-
-def no_check(*_: object) -> None:
-    """Stands for `BlockChecks`: no manifest lists the object."""
-
-
-def test_threads_that_share_an_open_object_read_their_own_parts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(duckdb_filesystem, "BLOCK_BYTES", 4)
-    path = new_lake() / "object"
-    path.put(b"0123456789")
-    shared = duckdb_filesystem.ObjectStoreFileSystem(no_check).open(str(path))
-    shared.seek(6)
-    with ThreadPoolExecutor(1) as other:
-        assert other.submit(lambda: (shared.seek(1), shared.read(3))).result() == (1, b"123")
-    assert shared.read(3) == b"678"
-    assert shared.tell() == 9
-    assert shared.read() == b"9"
-    assert shared.read(5) == b""
-
-
-def test_many_threads_read_a_large_object(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(duckdb_filesystem, "BLOCK_BYTES", 2**16)
-    monkeypatch.setattr(duckdb_filesystem, "CACHE_BYTES", 2**19)
-    generator = np.random.default_rng(0)
-    frame = pl.DataFrame({name: generator.random(400_000) for name in "xy"})
-    frame.write_parquet(tmp_path / "large.parquet", row_group_size=20_000)
-    path = new_lake() / "large.parquet"
-    path.put(tmp_path / "large.parquet")
-    query = "select sum(hash(x)), sum(hash(y)) from read_parquet('{}')"
-    gets: list[str] = []
-    with (
-        duckdb.connect(config={"threads": 8}) as connection,
-        before_every_request(lambda operation, _: gets.append(operation)),
-    ):
-        connection.register_filesystem(duckdb_filesystem.ObjectStoreFileSystem(no_check))
-        expected = connection.sql(query.format(tmp_path / "large.parquet")).fetchall()
-        assert connection.sql(query.format(path)).fetchall() == expected
-    assert len(gets) > 50
 
 
 def test_locations_are_parsed_from_text() -> None:
