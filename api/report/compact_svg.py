@@ -114,6 +114,7 @@ class _Writer:
         style = self.styles.setdefault("; ".join(styles), len(self.styles)) if styles else None
         place = PLACE.fullmatch(given.get("transform", "translate(0,0)"))
         x, y = (_rounded(place[1]), _rounded(place[2])) if place else ("", "")
+        others = given.keys() - {"transform"}
         match tag:
             case "g" if not given and style is None:
                 for member in element:
@@ -123,16 +124,16 @@ class _Writer:
                     yield Mark(style, tag, self.attributes(given), content)
             case "path" if style is None and element.get("class") in ("background", "foreground"):
                 pass
-            case "path" if place and (circle := CIRCLE.fullmatch(given["d"])):
+            case "path" if place and others == {"d"} and (circle := CIRCLE.fullmatch(given["d"])):
                 yield Mark(style, "circle", f' cx="{x}" cy="{y}" r="{_rounded(circle[1])}"')
-            case "path" if len(given) == 1 and RECTANGLE.fullmatch(given["d"]):
+            case "path" if given.keys() == {"d"} and RECTANGLE.fullmatch(given["d"]):
                 yield Mark(style, tag, path=_rounded(given["d"]))
-            case "line" if place:
+            case "line" if place and others <= {"x2", "y2"}:
                 across, down = given.get("x2", "0"), given.get("y2", "0")
                 end = f"h{across}" if down == "0" else f"v{down}" if across == "0" else None
                 path = _rounded(f"M{x},{y}{end or f'l{across},{down}'}")
                 yield Mark(style, "path", path=path)
-            case "text" if place and not len(element):
+            case "text" if place and not others and not len(element):
                 yield Mark(style, tag, f' x="{x}" y="{y}"', escape(element.text or ""))
             case _:
                 content = escape(element.text or "") + self.content(element)

@@ -29,6 +29,8 @@ class Drawings:
     def figure(self, chart: Part, caption: str) -> str:
         """A figure with a place for the chart; screen readers read its caption and title."""
         number = len(self._drawings)
+        # The name describes the whole drawing, so its parts need no words.
+        chart = chart.properties(config=chart["config"] | {"aria": False})
         spec = to_json(house_style.vega_lite(chart))
         self._drawings.append(POOL.submit(drawn, spec, f"d{number}-"))
         self._names.append(f"{caption} {house_style.title(chart)}")

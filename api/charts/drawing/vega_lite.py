@@ -8,6 +8,7 @@
 Tests validate every chart against the schema of Vega-Lite; requests need not.
 """
 
+import re
 from typing import Any, Self
 
 import polars as pl
@@ -18,6 +19,8 @@ TYPES = {"Q": "quantitative", "N": "nominal", "O": "ordinal"}
 
 SECOND_ENDS = ("x2", "y2")
 """Channels that have the type of the first end."""
+
+WORD = re.compile(r"\w+")
 
 
 class Part(dict[str, Any]):
@@ -59,8 +62,12 @@ def _channel(name: str, shorthand: str) -> dict[str, Any]:
 
 
 def with_named_data(chart: Part) -> dict[str, Any]:
-    """The chart with its data frames as JSON: each once in `datasets`, and its name in `data`."""
+    """The chart with its data frames as JSON: each once in `datasets`, and its name in `data`.
+
+    A data frame keeps the columns that a text of the chart names: Vega-Lite copies rows often.
+    """
     datasets: dict[int, tuple[str, pl.DataFrame]] = {}
+    words: set[str] = set()
 
     def named(part: Any) -> Any:
         if isinstance(part, pl.DataFrame):
@@ -68,8 +75,15 @@ def with_named_data(chart: Part) -> dict[str, Any]:
             return {"name": name}
         if isinstance(part, dict):
             return {key: named(value) for key, value in part.items()}
+        if isinstance(part, str):
+            words.update(WORD.findall(part))
         return [named(member) for member in part] if isinstance(part, (list, tuple)) else part
 
     spec: dict[str, Any] = named(chart)
-    spec["datasets"] = {name: rows.fill_nan(None).to_dicts() for name, rows in datasets.values()}
+    spec["datasets"] = {
+        name: rows.select([c for c in rows.columns if c in words] or rows.columns)
+        .fill_nan(None)
+        .to_dicts()
+        for name, rows in datasets.values()
+    }
     return spec
