@@ -76,12 +76,12 @@ if __name__ == "__main__":
     print(json.dumps(time.perf_counter() - began))
 """
 
+# As in `prunelake report`, the processes that draw do not load what the first process needs.
 REPORT = """
-import json, sys, time
-from pathlib import Path
-from prunelake.api.report.document import write_report
-
 if __name__ == "__main__":
+    import json, sys, time
+    from pathlib import Path
+    from prunelake.api.report.document import write_report
     lake, out = map(Path, sys.argv[1:])
     began = time.perf_counter()
     write_report(lake, out)

@@ -26,9 +26,10 @@ class LevelNames:
     @classmethod
     def of(cls, levels: pl.DataFrame) -> Self:
         """The names in the columns `level`, `label` and `kind` of rows of one run."""
-        distinct = levels.select("level", "label", "kind").unique().sort("level")
-        candidates = distinct.filter(kind="candidate").select("level", "label")
-        return cls(dict(candidates.rows()), tuple(distinct["level"].to_list()))
+        columns = (levels[name].to_list() for name in ("level", "label", "kind"))
+        distinct = sorted(set(zip(*columns, strict=True)), key=lambda row: row[0])
+        labels = {level: label for level, label, kind in distinct if kind == "candidate"}
+        return cls(labels, tuple(level for level, *_ in distinct))
 
     @property
     def is_comparison(self) -> bool:

@@ -83,9 +83,13 @@ def write_report(lake: Location, out: Path, run_ids: Sequence[str] | None = None
         compared = _sources(connection, runs)
         runs = [run for run in runs if run["run_id"] not in compared]
         models = list(dict.fromkeys(run["model"] for run in runs))
-        sections = [recommended_section(connection, models)]
-        sections.append(_pooled_section(run_metrics.pooled_correlations().rows(connection)))
-        sections += _model_sections(connection, runs, levels, drawings)
+        # The charts of these sections are drawn while this process writes the rest.
+        model_sections = [*_model_sections(connection, runs, levels, drawings)]
+        sections = [
+            recommended_section(connection, models),
+            _pooled_section(run_metrics.pooled_correlations().rows(connection)),
+            *model_sections,
+        ]
         page = _page(lake, runs, _contents(runs, levels), sections)
     page = drawings.put_into(page)
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
