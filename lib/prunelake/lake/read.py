@@ -228,11 +228,12 @@ def _visible_rows(
     """Some columns of the rows that readers take from files."""
     files = [(path, manifest.files[table.name]) for path, manifest in sources]
     frames = parquet.read_columns(files, table, {table.owner_column, *columns})
-    visible = [
-        rows.filter(pl.col(table.owner_column).is_in(manifest.run_ids)).select(columns)
-        for rows, (_, manifest) in zip(frames, sources, strict=True)
-    ]
-    return pl.concat([table.frame([]).select(columns), *visible])
+    visible = [table.frame([])]
+    for rows, (_, manifest) in zip(frames, sources, strict=True):
+        if manifest.run_ids != manifest.all_run_ids:
+            rows = rows.filter(pl.col(table.owner_column).is_in(manifest.run_ids))
+        visible.append(rows)
+    return pl.concat([rows.select(columns) for rows in visible])
 
 
 def require_runs(lake: Location, content: LakeContent, run_ids: Collection[str] | None) -> None:
