@@ -24,17 +24,21 @@ import {
   fromAddress,
   namesOf,
   notesOnAddress,
+  opened,
   queryOf,
   runsOf,
+  swapped,
   toAddress,
+  withOther,
+  withoutOther,
 } from "./state.js";
+import { dark, showTheme, themeOf } from "./theme.js";
 import { tokenForm } from "./token.js";
 import { besideWords, metricsAt, showMetrics, showWords } from "./verdict.js";
 
 const byId = (id) => document.getElementById(id);
-const dark = matchMedia("(prefers-color-scheme: dark)");
 const next = latest();
-const examples = new Examples(byId("examples"), byId("list"), byId("example"), choose);
+const examples = new Examples(byId("examples"), byId("list"), byId("example"), change);
 
 const map = new VerdictMap(byId("entry"), open);
 
@@ -52,44 +56,22 @@ let metrics = null;
 let shown = {};
 let notes = notesOnAddress();
 
-/** Apply a change by the reader: add it to the history, and show it. */
-function choose(name, value) {
-  choice = changed(found(runs ?? [], choice.find), run, choice, name, value);
-  toAddress(choice, true);
-  show();
+/** Show another choice of the reader, and add it to the history. */
+function choose(wanted, hash) {
+  choice = wanted;
+  toAddress(choice, true, hash);
+  return show();
+}
+
+/** Apply a change by the reader to one part of the choice. */
+function change(name, value) {
+  choose(changed(found(runs ?? [], choice.find), run, choice, name, value));
 }
 
 /** Show a level of a run from the map, and go to its verdict. */
 async function open(runId, level) {
-  choice = { ...withoutRun(choice), run: runId, level };
-  toAddress(choice, true, "#verdict");
-  await show();
+  await choose(opened(choice, runId, level), "#verdict");
   byId("verdict").focus();
-}
-
-/** Keep the shown level as the second side, while the reader chooses another first side. */
-function keep() {
-  choice = { ...choice, other: run.run, other_level: shown.level };
-  toAddress(choice, true);
-  show();
-}
-
-function swap() {
-  const { other, other_level: level } = choice;
-  choice = { ...withoutRun(choice), run: other, level, other: run.run, other_level: shown.level };
-  toAddress(choice, true);
-  show();
-}
-
-function removeOther() {
-  const { other, other_level: level, ...rest } = choice;
-  choice = rest;
-  toAddress(choice, true);
-  show();
-}
-
-function withoutRun({ model, task, strategy, run, level, example, method, ...rest }) {
-  return rest;
 }
 
 /** The address of the page as it is shown, at a part of it. */
@@ -113,7 +95,7 @@ async function find(words) {
 /** Show the choice; parts that show it already are not drawn again. */
 async function show() {
   const signal = next();
-  showTheme();
+  showTheme(choice);
   if (isRefused) return;
   try {
     if (runs === null) await loadLists(signal);
@@ -191,7 +173,7 @@ async function showRun(signal) {
     level: side.level,
     name: () => el("span", {}, ...nameOf(side)),
   }));
-  for (const card of cards) card.want(sides, metric, theme());
+  for (const card of cards) card.want(sides, metric, themeOf(choice));
   examples.want({ runId: run.run, level, example, method }, names);
   await showTiles(level, names, metric, signal);
   byId("content").classList.toggle("beside", other !== null);
@@ -273,27 +255,15 @@ function showFooter({ snapshot, published_at: publishedAt, run_count: runCount, 
   );
 }
 
-function theme() {
-  return choice.theme ?? (dark.matches ? "dark" : "light");
-}
-
-function showTheme() {
-  if (!["light", "dark"].includes(choice.theme)) delete choice.theme;
-  const chosen = choice.theme ?? "";
-  byId("theme").value = chosen;
-  if (chosen) document.documentElement.dataset.theme = chosen;
-  else delete document.documentElement.dataset.theme;
-}
-
 function tell(text) {
   byId("status").textContent = text;
 }
 
-listen(choose);
+listen(change);
 listenToSearch(find);
-byId("keep").addEventListener("click", keep);
-byId("swap").addEventListener("click", swap);
-byId("remove").addEventListener("click", removeOther);
+byId("keep").addEventListener("click", () => choose(withOther(choice, run.run, shown.level)));
+byId("swap").addEventListener("click", () => choose(swapped(choice, run.run, shown.level)));
+byId("remove").addEventListener("click", () => choose(withoutOther(choice)));
 dark.addEventListener("change", show);
 addEventListener("popstate", () => {
   choice = fromAddress();

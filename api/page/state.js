@@ -153,3 +153,28 @@ export function changed(runs, shown, choice, name, value) {
   if (fitting(runs, kept)[0].task !== shown?.task) delete rest.example;
   return { ...rest, ...kept };
 }
+
+/** The choice without the run, and without its level and example. */
+function withoutRun({ model, task, strategy, run, level, example, method, ...rest }) {
+  return rest;
+}
+
+/** The choice of a level of another run. */
+export function opened(choice, run, level) {
+  return { ...withoutRun(choice), run, level };
+}
+
+/** The choice with a level of a run as the second side. */
+export function withOther(choice, run, level) {
+  return { ...choice, other: run, other_level: level };
+}
+
+/** The choice of the second side as the first, and of a level of a run as the second. */
+export function swapped(choice, run, level) {
+  return withOther(opened(choice, choice.other, choice.other_level), run, level);
+}
+
+/** The choice without a second side. */
+export function withoutOther({ other, other_level: level, ...rest }) {
+  return rest;
+}

@@ -22,8 +22,6 @@ from tests.support.runs.example_runs import explained_run, metric_rows
 LABELS = ("base fp16", "int8", "a very long name of a candidate, int4")
 NAMES = LevelNames(dict(enumerate(LABELS)), (0, 1, 2))
 
-"""Charts that need an order of levels, or measured costs."""
-
 
 @pytest.fixture(scope="module")
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
