@@ -1,4 +1,4 @@
-"""The settings of the server; the README's table describes each variable."""
+"""The settings of the server; docs/settings.md describes each variable."""
 
 import re
 from typing import Annotated, Any

@@ -1,1 +1,5 @@
-"""SQL over the lake's views; no HTTP and no drawing."""
+"""SQL over the lake's views; no HTTP and no drawing.
+
+A function returns a `BoundQuery`, which `snapshots.snapshot.Snapshot` runs. `views` turns the
+parameters of a request into the rows of any view.
+"""

@@ -1,4 +1,8 @@
-"""The specification of a sweep, and the identity of the run that it produces, as frozen values."""
+"""The specification of a sweep, as frozen values.
+
+`strategy_spec` and `explanation_spec` have its largest parts. `sweeps.plan` turns a spec into a
+plan, whose `identity.RunIdentity` says which settings make another run.
+"""
 
 from collections.abc import Sequence
 from enum import StrEnum

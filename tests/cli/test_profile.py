@@ -136,7 +136,7 @@ def test_an_order_of_text_is_computed_once_for_all_exports_and_profiles(
         asked.append(depth)
         return removal_order(model, strategy, windows, depth=depth)
 
-    monkeypatch.setattr("prunelake.sweeps.orders.removal_order", counted)
+    monkeypatch.setattr("prunelake.sweeps.found_order.removal_order", counted)
     profile("--strategy", "iterative", "--levels", "2")
     first = only_profile()
     profile("--strategy", "iterative", "--levels", "1")

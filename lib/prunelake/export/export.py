@@ -44,7 +44,7 @@ from prunelake.spec import (
     removed_parts,
     weight_format,
 )
-from prunelake.sweeps.orders import find_removal_order
+from prunelake.sweeps.found_order import find_removal_order
 
 
 @dataclass(frozen=True)

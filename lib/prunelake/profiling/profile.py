@@ -20,7 +20,7 @@ from prunelake.profiling.record import ProfiledModel, profile_record, system_loa
 from prunelake.schema.profile_tables import MAX_LOAD_AVERAGE
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_MODEL, Calibration, Dtype, FrozenValue, Strategy, number_format
-from prunelake.sweeps.orders import find_removal_order
+from prunelake.sweeps.found_order import find_removal_order
 
 
 class ProfileRequest(FrozenValue):

@@ -90,7 +90,7 @@ class KnownCells:
         return {name: frame.drop("donor") for name, frame in own.items()}, copied
 
 
-def find_removal_order(
+def find_known_order(
     lake: Location, plan: SweepPlan, log: Callable[[str], None]
 ) -> tuple[str, pl.DataFrame] | None:
     """The id and the rows of `layers` of a run that has the removal order of a plan, or None.

@@ -31,7 +31,7 @@ from prunelake.strategies.removal_order import RemovalOrder, removal_order
 from prunelake.sweeps.evaluate import ShardWork, StageProgress, evaluate_shard
 from prunelake.sweeps.executor import Log
 from prunelake.sweeps.plan import SweepPlan, plan_sweep
-from prunelake.sweeps.reuse import find_removal_order
+from prunelake.sweeps.reuse import find_known_order
 from prunelake.sweeps.run_rows import example_rows, layer_rows
 from prunelake.tasks.encoding import Encoder
 
@@ -66,7 +66,7 @@ def order_layers(
     """
     if cost := finished_cost(partial_run, ORDER_SHARD, log):
         return cost
-    if found := find_removal_order(settings.lake, plan, log):
+    if found := find_known_order(settings.lake, plan, log):
         donor, layers = found
         log(f"removal order: copied from run {donor}")
         cost = ComputeCost(0.0, 0.0, "", (CopiedCells(donor, LAYERS.name, layers.height),))
