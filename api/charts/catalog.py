@@ -15,7 +15,7 @@ from .overlap import OVERLAP
 from .pareto import PARETO
 from .recalibration import RECALIBRATION
 from .reliability import RELIABILITY
-from .verdict_map import VERDICTS
+from .verdicts import VERDICTS
 
 CHARTS = {
     definition.name: definition

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from prunelake.errors import InvalidSpec, one_line
 from prunelake.gate.results import EXIT_CODES, Check, GateResult, Result
-from prunelake.gate.texts import COLUMNS, cells, criterion_text, sentence
+from prunelake.gate.table_cells import COLUMNS, cells, criterion_text, sentence
 
 Outcome = GateResult | str
 """The result of a gate, or the message of the error that prevented it."""

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm, t, ttest_1samp
 
+from prunelake.recommend.request import Criterion
 from tests.support.endurance import repeats
 from tests.support.runs.criteria_runs import CRITERIA, Levels, Loss, compared_run
 from tests.support.runs.example_runs import judged_run, published_run
 from tests.support.runs.lake_rows import deletion, prediction, rows_of, run_row, write
 
 AS_IT_IS = "from criteria where calibrator is null"
-NAMES = ("accuracy", "calibration", "comprehensiveness", "sufficiency")
 BAD, UNSURE = (0.05, 0.01), (0.01, 0.02)
 
 
@@ -128,9 +128,12 @@ def test_no_level_is_reached_without_explanations(tmp_path: Path) -> None:
 def test_published_values_meet_no_criterion_and_have_a_note(tmp_path: Path) -> None:
     published_run(tmp_path)
     rows = criteria_rows(tmp_path)
+    assert {name for _, name in rows} == {*Criterion}, "known_criteria in criteria.sql"
     assert {row["is_met"] for row in rows.values()} == {False}
     note = "published without examples: no interval, no test"
-    assert {rows[1, name]["note"] for name in NAMES[:3]} == {note}
+    assert {rows[1, name]["note"] for name in ("accuracy", "calibration", "comprehensiveness")} == {
+        note
+    }
     assert rows[1, "sufficiency"]["note"] == "not measured"
 
 

@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from prunelake.gate.results import GateResult
-from prunelake.gate.texts import COLUMNS, cells, notes
+from prunelake.gate.table_cells import COLUMNS, cells, notes
 
 
 def print_gate(result: GateResult, console: Console | None = None) -> None:

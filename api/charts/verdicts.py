@@ -36,7 +36,7 @@ ROW_HEIGHT = 26  # px
 LINE_HEIGHT = 11  # px
 
 
-def verdict_map(levels: pl.DataFrame) -> Part:
+def verdicts_chart(levels: pl.DataFrame) -> Part:
     """level x metric: the verdict as colour and mark, with accuracy on top.
 
     Level 0 and levels without a verdict have no cells. `levels` has at least one verdict.
@@ -153,7 +153,7 @@ def _verdicts(rows: pl.DataFrame, selection: Selection) -> Part:
         raise NothingToShow(
             f"run {selection.run_id} has no verdicts: they need examples, and a level above 0"
         )
-    return verdict_map(rows)
+    return verdicts_chart(rows)
 
 
 VERDICTS = ChartDefinition(

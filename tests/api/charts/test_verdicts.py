@@ -8,7 +8,7 @@ import pytest
 from prunelake.api.charts.drawing import house_style
 from prunelake.api.charts.drawing.house_style import DARK, FAINT, INK, ON_COLOUR
 from prunelake.api.charts.drawing.verdict_style import VERDICT_STYLES
-from prunelake.api.charts.verdict_map import verdict_map
+from prunelake.api.charts.verdicts import verdicts_chart
 from prunelake.api.findings.verdict_labels import VERDICT_LABELS
 from prunelake.api.queries import run_metrics
 from prunelake.lake.sql import views
@@ -32,7 +32,7 @@ LEVELS = metric_rows(
 
 
 def spec(rows: pl.DataFrame = LEVELS) -> dict[str, Any]:
-    return valid_spec(verdict_map(rows))
+    return valid_spec(verdicts_chart(rows))
 
 
 def cells(drawn: dict[str, Any]) -> list[tuple[int, str, str]]:
@@ -183,4 +183,4 @@ def test_contrast_equals_the_standard() -> None:
 def test_the_title_names_metrics_that_are_worse_at_stable_levels(verdicts: Any, title: str) -> None:
     values: dict[str, Any] = dict.fromkeys(verdicts, VALUES)
     rows = metric_rows(verdicts=verdicts, **values)
-    assert house_style.title(verdict_map(rows)).startswith(f"{title} (")
+    assert house_style.title(verdicts_chart(rows)).startswith(f"{title} (")
