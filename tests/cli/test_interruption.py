@@ -16,9 +16,10 @@ from prunelake.cli import interruption
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
 atexit.register(interruption.end_if_interrupted)
-sys.argv = ["prunelake", "sweep", "my task.yaml"]
 interruption.DEADLINES_S = {number: 0.2 for number in interruption.DEADLINES_S}
-with interruption.quick_stop(), interruption.quick_stop():
+can_continue = bool(int(sys.argv[1]))
+sys.argv = ["prunelake", "sweep", "my task.yaml"]
+with interruption.quick_stop(can_continue), interruption.quick_stop():
     try:
         print("started", flush=True)
         time.sleep(600)
@@ -30,9 +31,12 @@ NOTE = "interrupted; finished examples are kept. To continue: prunelake sweep 'm
 
 
 @contextmanager
-def started() -> Iterator[subprocess.Popen[str]]:
+def started(can_continue: bool) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [sys.executable, "-c", COMMAND], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", COMMAND, str(int(can_continue))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
@@ -41,10 +45,17 @@ def started() -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize(
-    ("number", "exit_code", "note"), [(signal.SIGINT, 130, NOTE), (signal.SIGTERM, 143, "")]
+    ("number", "can_continue", "exit_code", "note"),
+    [
+        (signal.SIGINT, True, 130, NOTE),
+        (signal.SIGINT, False, 130, ""),
+        (signal.SIGTERM, True, 143, ""),
+    ],
 )
-def test_a_process_that_hangs_ends_at_its_deadline(number: int, exit_code: int, note: str) -> None:
-    with started() as process:
+def test_a_process_that_hangs_ends_at_its_deadline(
+    number: int, can_continue: bool, exit_code: int, note: str
+) -> None:
+    with started(can_continue) as process:
         process.send_signal(number)
         _, err = process.communicate()
         assert (process.returncode, err) == (exit_code, note)

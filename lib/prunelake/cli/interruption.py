@@ -1,7 +1,8 @@
-"""Stop a sweep quickly: Ctrl-C ends the process within two seconds, SIGTERM within four.
+"""Stop a command quickly: Ctrl-C ends the process within two seconds, SIGTERM within four.
 
 Python runs a signal handler only between two steps of its main thread, and Prefect's client asks a
-dead server for minutes before it gives up. So a separate thread enforces the deadline.
+dead server for minutes before it gives up; a query of DuckDB may go on to its end. So a separate
+thread enforces the deadline.
 """
 
 import os
@@ -26,12 +27,12 @@ _active_blocks: list[socket.socket] = []
 
 
 @contextmanager
-def quick_stop() -> Iterator[None]:
+def quick_stop(can_continue: bool = True) -> Iterator[None]:
     """Let a signal end this process quickly until the end of the block.
 
     The exit code is 130 after Ctrl-C and 143 after SIGTERM. After Ctrl-C, a line on stderr says how
-    to continue. Inside another block, in another thread than the main thread, and in a process that
-    ignores Ctrl-C (`nohup`), nothing changes.
+    to continue, if the command `can_continue`. Inside another block, in another thread than the
+    main thread, and in a process that ignores Ctrl-C (`nohup`), nothing changes.
     """
     is_ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     if _active_blocks or is_ignored or threading.current_thread() is not threading.main_thread():
@@ -43,12 +44,13 @@ def quick_stop() -> Iterator[None]:
     handlers = {number: signal.signal(number, _interrupt) for number in DEADLINES_S}
     # Python sends the number of each signal to this socket, whatever the main thread does.
     previous = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    watcher = threading.Thread(target=_enforce_deadline, args=(reader,), daemon=True)
+    watcher = threading.Thread(target=_enforce_deadline, args=(reader, can_continue), daemon=True)
     watcher.start()
     try:
         yield
     except KeyboardInterrupt:
-        _say_how_to_continue()
+        if can_continue:
+            _say_how_to_continue()
         raise
     finally:
         _active_blocks.clear()
@@ -76,7 +78,7 @@ def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _enforce_deadline(signals: socket.socket) -> None:
+def _enforce_deadline(signals: socket.socket, can_continue: bool) -> None:
     """Wait for a signal, then for its deadline or a second signal; then end the process."""
     while received := signals.recv(1):
         number = received[0]
@@ -86,7 +88,7 @@ def _enforce_deadline(signals: socket.socket) -> None:
         try:
             signals.recv(1)
         except TimeoutError:
-            if number == signal.SIGINT:
+            if number == signal.SIGINT and can_continue:
                 _say_how_to_continue()
         os._exit(128 + number)
 

@@ -42,6 +42,7 @@ def sql(
 
     A table that is wider than the terminal continues below. `--out x.parquet` keeps all digits.
     """
+    from prunelake.cli.interruption import quick_stop
     from prunelake.cli.text.rows import print_frame
     from prunelake.cli.time_limit import time_limit
     from prunelake.lake.sql import views
@@ -54,7 +55,8 @@ def sql(
         with time_limit(connection, seconds):
             return views.select_read_only(connection, query)
 
-    rows = views.ask_lake(folder, answer)
+    with quick_stop(can_continue=False):
+        rows = views.ask_lake(folder, answer)
     warn_missing_results(folder)
     print_frame(rows, format, out)
     if rows.is_empty():

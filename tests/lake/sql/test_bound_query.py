@@ -1,7 +1,7 @@
 """The written-out text of a query equals its bound form."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import pytest
@@ -76,3 +76,12 @@ def test_sql_that_duckdb_refuses_is_a_query_error() -> None:
         BoundQuery("from nonsense").rows(connection)
     with duckdb.connect() as connection, pytest.raises(QueryError, match="nonsense"):
         BoundQuery("from nonsense").records(connection)
+
+
+def test_a_query_that_ctrl_c_stops_raises_as_all_python_does() -> None:
+    class Connection:
+        def execute(self, *_: object) -> None:
+            raise RuntimeError("Query interrupted")
+
+    with pytest.raises(KeyboardInterrupt):
+        BoundQuery("select 1").records(cast(Any, Connection()))

@@ -59,6 +59,11 @@ def _translate_errors() -> Iterator[None]:
         yield
     except duckdb.InterruptException:
         raise
+    except RuntimeError as error:
+        # DuckDB replaces the exception of a signal handler by this.
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise
     except duckdb.Error as error:
         raise QueryError(f"{error_message(error)}; `prunelake doctor` checks the files") from error
 
