@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 import typer
@@ -75,6 +76,39 @@ def test_every_metric_is_defined_for_readers() -> None:
 
 def test_every_task_is_named() -> None:
     assert all(f"`{name}`" in EVALUATE_PAGE for name in task_names())
+
+
+CODE_FOLDERS = ("api", "benchmarks", "flows", "lib", "sql", "tests")
+
+
+@pytest.fixture(scope="module")
+def code() -> dict[Path, str]:
+    """The text of every Python and SQL file, by its path from the root."""
+    paths = (path for folder in CODE_FOLDERS for path in (ROOT / folder).rglob("*.*"))
+    return {
+        path.relative_to(ROOT): path.read_text(encoding="utf-8")
+        for path in paths
+        if path.suffix in (".py", ".sql")
+    }
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_every_file_and_name_of_a_developer_s_page_exists(page: str, code: dict[Path, str]) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    quoted = {term.rstrip("()") for term in re.findall(r"`([\w./]+(?:\(\))?)`", text)}
+    words = set(re.findall(r"\w+", "".join(code.values())))
+    ends = {"/".join(path.parts[-n:]) for path in code for n in range(1, len(path.parts) + 1)}
+    missing = {
+        term
+        for term in quoted
+        if not re.search("NAME|FOLDER", term)
+        and (
+            term not in ends
+            if term.endswith((".py", ".sql"))
+            else term.isidentifier() and term not in words
+        )
+    }
+    assert missing <= {"exhaustive"}, f"{page}: {missing}"  # a setting of import-linter
 
 
 def test_documents_link_to_files_that_exist() -> None:

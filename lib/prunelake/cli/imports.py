@@ -1,21 +1,20 @@
 """`prunelake import`: bring results that were measured elsewhere into the lake."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from prunelake.cli.console import LakeOption, load_settings
+from prunelake.cli.import_files import labelled_files, logs_of_options, split_option
 from prunelake.errors import InvalidSpec
 from prunelake.explanation_spec import AopcVariant, Operator
 from prunelake.lake.storage.location import Location
 
 if TYPE_CHECKING:
-    from prunelake.imports.imported_run import LabelledFile
+    from prunelake.cli.import_files import Logs
 
-    Logs = Mapping[int, Path] | Sequence[LabelledFile]
     LogImport = Callable[[Location, Logs, str | None, str, str | None], tuple[str, bool]]
 
 NO_EXAMPLES_WARNING = (
@@ -121,7 +120,7 @@ def _log_command(import_logs: "LogImport") -> Callable[..., None]:
         lake: LakeOption = None,
     ) -> None:
         folder = load_settings(lake).lake
-        logs = _logs(path, level, baseline, candidate)
+        logs = logs_of_options(path, level, baseline, candidate)
         run_id, is_new = import_logs(folder, logs, model, strategy, task)
         _print_import(folder, run_id, is_new, are_candidates=bool(baseline))
 
@@ -164,7 +163,7 @@ def predictions(
     from prunelake.imports.prediction_file import PredictionColumns
     from prunelake.imports.predictions import import_predictions
 
-    names = dict(_split("--column", text, "MEANING=NAME") for text in column or [])
+    names = dict(split_option("--column", text, "MEANING=NAME") for text in column or [])
     meanings = [meaning for meaning, _ in PredictionColumns().items()]
     if unknown := sorted(names.keys() - {*meanings}):
         raise InvalidSpec(
@@ -172,7 +171,7 @@ def predictions(
             + ", ".join(meanings)
         )
     columns = PredictionColumns(**names)
-    files = _labelled_files(baseline, candidate)
+    files = labelled_files(baseline, candidate)
     folder = load_settings(lake).lake
     run_id, is_new = import_predictions(folder, files[0], files[1:], task, model, columns)
     _print_import(folder, run_id, is_new, are_candidates=True)
@@ -210,70 +209,6 @@ def table(
         known = "" if is_new else " (in the lake already)"
         typer.echo(f"run {run_id}: {published.model}, {published.task}, {levels}{known}")
     typer.echo(NO_EXAMPLES_WARNING)
-
-
-def _logs_by_level(path: Path | None, levels: list[str] | None) -> dict[int, Path]:
-    """The log of each level; `path` is the log of level 0.
-
-    Raises:
-        InvalidSpec: no log, a text that is not LEVEL=PATH, or two logs of one level.
-    """
-    pairs = [] if path is None else [("0", str(path))]
-    for text in levels or []:
-        number, sign, file = text.partition("=")
-        if not (sign and file and number.isascii() and number.isdecimal()):
-            raise InvalidSpec(f"--level {text!r}: write LEVEL=PATH, like 4=logs/level_4")
-        pairs.append((number, file))
-    logs = {int(number): Path(file) for number, file in pairs}
-    if not logs or len(logs) < len(pairs):
-        raise InvalidSpec("give one log for each level: PATH, or --level 0=PATH --level 4=PATH")
-    return logs
-
-
-def _logs(
-    path: Path | None,
-    levels: list[str] | None,
-    baseline: str | None,
-    candidates: list[str] | None,
-) -> "Logs":
-    """The logs of removal levels, or those of a baseline and its candidates.
-
-    Raises:
-        InvalidSpec: both kinds, or as `_logs_by_level` and `_labelled_files`.
-    """
-    if baseline is None and not candidates:
-        return _logs_by_level(path, levels)
-    if baseline is None or path is not None or levels:
-        raise InvalidSpec(
-            "give either removal levels, PATH and --level, or --baseline and --candidate"
-        )
-    return _labelled_files(baseline, candidates or [])
-
-
-def _labelled_files(baseline: str, candidates: Sequence[str]) -> list["LabelledFile"]:
-    """The files in LABEL=FILE[,NAME=VALUE...]: the baseline, then the candidates.
-
-    Raises:
-        InvalidSpec: another text.
-    """
-    from prunelake.imports.imported_run import LabelledFile
-
-    files = []
-    for option, text in [("--baseline", baseline), *(("--candidate", c) for c in candidates)]:
-        label, rest = _split(option, text, "LABEL=FILE")
-        settings = {}
-        while match := re.fullmatch(r"(.+),(dtype|model|revision)=([^,=]*)", rest):
-            rest, name, value = match.groups()
-            settings[name] = value
-        files.append(LabelledFile(label=label, path=Path(rest), **settings))
-    return files
-
-
-def _split(option: str, text: str, form: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    if not (name.strip() and value.strip()):
-        raise InvalidSpec(f"{option} {text!r}: write {form}")
-    return name.strip(), value.strip()
 
 
 def _print_import(lake: Location, run_id: str, is_new: bool, are_candidates: bool) -> None:
