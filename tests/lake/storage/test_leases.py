@@ -1,9 +1,11 @@
 """Leases in an object store: waited for, renewed, taken over, and lost."""
 
+from typing import Any
+
 import pytest
 
 from prunelake.errors import LakeError
-from prunelake.lake.storage import leases
+from prunelake.lake.storage import leases, stores
 from prunelake.lake.storage.locks import MAINTENANCE_LOCK, locked
 from prunelake.lake.storage.objects import ObjectPath
 from tests.support.object_stores.object_store import LeaseClock, new_lake, object_names
@@ -65,6 +67,28 @@ def test_a_holder_renews_its_lease(remote: ObjectPath, monkeypatch: pytest.Monke
     with locked(remote, MAINTENANCE_LOCK):
         while len(seen) < 3:
             seen.add((remote / MAINTENANCE_LOCK).read_bytes())
+    assert object_names(remote) == set()
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_renewal_whose_response_is_lost_keeps_the_lease(
+    remote: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, lost, seen = stores.request, list[Any](), set[bytes]()
+
+    def lose_one_response(*arguments: Any, **options: Any) -> Any:
+        answer = send(*arguments, **options)
+        if isinstance(options.get("mode"), dict) and not lost:
+            lost.append(answer)
+            raise LakeError("the store does not answer")
+        return answer
+
+    monkeypatch.setattr(leases, "TIME_TO_LIVE", 0.06)
+    monkeypatch.setattr(stores, "request", lose_one_response)
+    with locked(remote, MAINTENANCE_LOCK):
+        while len(seen) < 4:
+            seen.add((remote / MAINTENANCE_LOCK).read_bytes())
+    assert lost
     assert object_names(remote) == set()
 
 

@@ -80,26 +80,19 @@ class Lease:
 
     def _put(self, old_tag: Tag | None) -> bool:
         """Replace the content with this tag, or create the object; False if another process did."""
-        self._renewal_count += 1
+        # A renewal whose response was lost is sent again as it was: the store then has its content.
         content = json.dumps({"holder": self._holder, "beat": self._renewal_count}).encode()
         tag = self.path.create(content) if old_tag is None else self.path.replace(content, old_tag)
         if tag is not None:
             self._tag = tag
+            self._renewal_count += 1
         return tag is not None
 
     def _renew(self) -> None:
         while self._tag and not self._is_over.wait(TIME_TO_LIVE / RENEWALS_PER_TTL):
             with suppress(LakeError):  # the store may answer the next renewal
                 if not self._put(self._tag):
-                    self._tag = self._tag_if_owned()
-
-    def _tag_if_owned(self) -> Tag | None:
-        """The tag of a renewal whose response was lost; None if another process holds the lease."""
-        try:
-            content, tag, _ = self.path.read_with_tag()
-        except FileNotFoundError:
-            return None
-        return tag if json.loads(content)["holder"] == self._holder else None
+                    self._tag = None  # another process holds the lease
 
 
 @contextmanager
