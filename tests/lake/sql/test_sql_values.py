@@ -15,6 +15,9 @@ ALLOWED = {
         "table.name",
         "view",
         "rows_sql(table, sources)",
+        "order",  # columns of a view
+        "hashes.format('judged')",
+        "hashes.format('stored.verdicts')",
         "of_runs",  # ids as literals, so that the views read these runs only
     },
     "lib/prunelake/lake/sql/relations.py": {
