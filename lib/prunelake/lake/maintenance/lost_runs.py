@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from prunelake.errors import LakeError
+from prunelake.errors import CorruptFile
 from prunelake.lake.files import parquet
 from prunelake.lake.files.entries import commit_manifest
 from prunelake.lake.files.listed_file import ListedFile, hex_digest, list_file
 from prunelake.lake.files.manifests import Manifest, Owner, read_group, readable_run_ids
 from prunelake.lake.files.paths import ManifestName, is_segment, parse_data_file, parse_manifest
+from prunelake.lake.files.verified import read_verified
 from prunelake.lake.storage.location import Location, list_folder
 from prunelake.schema.run_tables import RUN_TABLES, RUNS
-from prunelake.schema.table import Table
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def find_lost_runs(lake: Location) -> Iterator[LostRun]:
             continue
         try:
             rows = parquet.read(path, RUNS)
-        except LakeError:
+        except CorruptFile:
             continue  # damaged; it is a leftover
         lost = rows.filter(~pl.col("run_id").is_in(complete))
         if not lost.is_empty():
@@ -67,12 +67,14 @@ def restore(lake: Location, lost: LostRun) -> bool:
         paths = list_folder(lake / table.name, pattern)
         if not paths and table.is_optional:
             continue
-        if len(paths) != 1:
+        if len(paths) != 1 or parse_data_file(paths[0]) is None:
             return False
-        listed, counts = _list_file(paths[0], table)
-        if listed is None:
+        try:
+            content, frame = read_verified(paths[0]), parquet.read(paths[0], table)
+        except CorruptFile:
             return False
-        files[table.name] = listed
+        files[table.name] = list_file(content, frame.height)
+        counts = dict(frame.group_by(table.owner_column).len().iter_rows())
         for run_id, rows in rows_by_owner.items():
             rows[table.name] = counts.get(run_id, 0)
     generation = 1 if is_segment(lost.file) else lost.name.generation
@@ -80,8 +82,7 @@ def restore(lake: Location, lost: LostRun) -> bool:
         run_id: Owner(commit=_commit(lost, run_id), generation=generation, rows=rows)
         for run_id, rows in rows_by_owner.items()
     }
-    content = Manifest(owners=owners, files=files)
-    return commit_manifest(lake, RUN_TABLES, lost.name, content)
+    return commit_manifest(lake, RUN_TABLES, lost.name, Manifest(owners=owners, files=files))
 
 
 def _commit(lost: LostRun, run_id: str) -> str:
@@ -94,13 +95,3 @@ def _commit(lost: LostRun, run_id: str) -> str:
     if parsed is not None and not is_segment(lost.file):
         return parsed[1]
     return hex_digest(parquet.encode(lost.rows.filter(run_id=run_id)))[:16]
-
-
-def _list_file(path: Location, table: Table) -> tuple[ListedFile | None, dict[str, int]]:
-    """A data file as a manifest lists it, and its rows by run; None if it has changed."""
-    parsed, content = parse_data_file(path), path.read_bytes()
-    if parsed is None or not hex_digest(content).startswith(parsed[1]):
-        return None, {}
-    frame = parquet.read(path, table)
-    counts = dict(frame.group_by(table.owner_column).len().iter_rows())
-    return list_file(content, frame.height), counts
