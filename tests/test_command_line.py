@@ -8,7 +8,13 @@ from typer.testing import CliRunner
 
 from prunelake.cli import sweep as sweep_module
 from prunelake.cli.app import app
-from prunelake.command_line import SettlingSweep, grown_rows, settling_sweep, sweep_command
+from prunelake.command_line import (
+    EXPRESSIBLE,
+    SettlingSweep,
+    grown_rows,
+    settling_sweep,
+    sweep_command,
+)
 from prunelake.spec import Calibration, Explanation, Rows, Strategy, SweepSpec, Texts
 
 SPECS = [
@@ -37,8 +43,33 @@ SPECS = [
         calibration=Calibration(source="c4"),
         explain=None,
     ),
-    SweepSpec(task="boolq", strategy=Strategy(name="balanced", search_rows=40)),
+    SweepSpec(
+        task="boolq",
+        strategy=Strategy(name="balanced", search_rows=40),
+        trust_remote_code=True,
+    ),
 ]
+
+WITHOUT_OPTION = {
+    "commit",  # part of the model's reference
+    "sequential",  # `--until decided` sets it
+    "split_rows",  # the sweep counts them
+}
+
+
+def test_every_setting_with_an_option_is_tested() -> None:
+    default = SweepSpec(task="arc_easy")
+    written = {
+        name
+        for name in SweepSpec.model_fields
+        if any(getattr(spec, name) != getattr(default, name) for spec in SPECS)
+    }
+    missing = SweepSpec.model_fields.keys() - written - WITHOUT_OPTION
+    assert not missing, f"{missing}: add a spec to SPECS, and the option to `sweep_command`"
+    for part, names in EXPRESSIBLE.items():
+        values = [getattr(spec, part) for spec in SPECS if getattr(spec, part) is not None]
+        for name in names:
+            assert len({getattr(value, name) for value in values}) > 1, f"SPECS: {part}.{name}"
 
 
 @pytest.mark.parametrize("spec", SPECS)

@@ -10,10 +10,8 @@ from prunelake.analysis.example_scores import ExampleScores, MetricKey
 from prunelake.analysis.looks import RunLooks
 from prunelake.analysis.sequential import LookTimes
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
-from prunelake.schema.metrics import METRIC_DEFINITIONS, value_range
+from prunelake.schema.metrics import FLIP_RATES, METRIC_DEFINITIONS, value_range
 from prunelake.schema.table import METRIC_KEY, TableRow
-
-FLIP_RATES = ("flip_rate", "harmful_flip_rate", "beneficial_flip_rate")
 
 
 def metric_rows(

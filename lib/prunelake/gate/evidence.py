@@ -10,7 +10,6 @@ import polars as pl
 from scipy.special import stdtrit
 
 from prunelake.analysis.looks import FIXED, RunLooks, load_looks
-from prunelake.analysis.metric_rows import FLIP_RATES
 from prunelake.analysis.sequential import LookTimes, nominal_level
 from prunelake.gate.criterion import Criterion
 from prunelake.gate.differences import Row, correct_answers, differences, limited_row
@@ -22,7 +21,7 @@ from prunelake.gate.margin_tests import (
     SampleAtLook,
 )
 from prunelake.lake.sql.bound_query import BoundQuery, Connection
-from prunelake.schema.metrics import AOPC_METRICS, METRIC_DEFINITIONS
+from prunelake.schema.metrics import AOPC_METRICS, FLIP_RATES, METRIC_DEFINITIONS
 from prunelake.schema.table import METRIC_KEY
 
 CORRECT_COLUMNS = {"accuracy": "is_correct", "accuracy_norm": "is_correct_norm"}

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 
 from scipy.special import ndtri
 
-from prunelake.analysis.metric_rows import FLIP_RATES
 from prunelake.analysis.sequential import MIN_LOOK
 from prunelake.command_line import rounded_up
 from prunelake.comparison_spec import ComparisonSpec
@@ -25,7 +24,7 @@ from prunelake.gate.gate_file import Gate
 from prunelake.gate.margin_tests import ONE_SIDED_LEVEL
 from prunelake.gate.measure import Evaluate, measure, spec_of
 from prunelake.gate.results import Check, GateResult, Result
-from prunelake.schema.metrics import EXPLANATION_METRICS
+from prunelake.schema.metrics import EXPLANATION_METRICS, FLIP_RATES
 from prunelake.settings import Settings
 from prunelake.spec import DEFAULT_ROW_COUNT, Look, Rows, SweepSpec
 from prunelake.sweeps.until_decided.rounds import (

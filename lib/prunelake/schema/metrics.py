@@ -11,6 +11,9 @@ FLIP_MARGIN = 0.05
 """The margin of `flip_rate`: one answer in twenty. Stable accuracy alone allows a flip rate of any
 size, because harmful and beneficial flips cancel."""
 
+FLIP_RATES = ("flip_rate", "harmful_flip_rate", "beneficial_flip_rate")
+"""The shares of examples that are 0 at level 0 by definition: counts with exact intervals."""
+
 FAITHFULNESS_METRICS = ("comprehensiveness", "sufficiency")
 """The metrics of explanations on which verdicts, plans and recommendations rest."""
 

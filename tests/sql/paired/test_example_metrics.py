@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from prunelake.lake.sql.view_files import sql_folder
-from prunelake.schema.metrics import METRIC_DEFINITIONS
+from prunelake.schema.metrics import FLIP_RATES, METRIC_DEFINITIONS
 from tests.support.endurance import repeats
 from tests.support.runs.lake_rows import (
     attribution,
@@ -54,6 +54,8 @@ def test_every_metric_of_an_example_is_defined_in_the_schema() -> None:
     )
     of_predictions = {n for n, known in METRIC_DEFINITIONS.items() if known.covers_all_predictions}
     assert of_predictions <= names, f"{of_predictions - names}: no example has this metric"
+    at_margin = {name for name, known in METRIC_DEFINITIONS.items() if known.is_tested_at_margin}
+    assert at_margin <= {*FLIP_RATES}, "a test at the margin needs exact intervals: FLIP_RATES"
 
 
 def test_metrics_of_a_prediction_equal_values_worked_by_hand(tmp_path: Path) -> None:
