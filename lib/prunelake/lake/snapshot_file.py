@@ -40,7 +40,7 @@ VIEWS_OF_ALL_RUNS = ("verdicts", "headline_metrics")
 MATERIALISED_VIEWS = (*VIEWS_BY_RUN, *VIEWS_OF_ALL_RUNS)
 """Frequent or slow views: a snapshot stores their rows as the table `stored.<view>`."""
 
-ROW_ORDER = ("run_id", "level", "example_id", *METRIC_KEY, "scope")
+ROW_ORDER = ("run_id", "level", "example_id", *METRIC_KEY, "kind", "scope")
 """The order of stored rows: in each view, the key of a row and few other columns."""
 
 VIEWS_OF_ANALYSES = {"compared_ranks": "rank_pairs", "level_overlaps": "overlap_matrix"}

@@ -5,11 +5,11 @@ temporary name, synced to the disk, and linked or renamed; an object is put whol
 """
 
 import fcntl
+import mmap
 import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +29,7 @@ TEMPORARY_SUFFIX = ".tmp"
 FICLONE = 0x40049409
 """The request to share all blocks of another file (linux/fs.h); Python 3.12 has it in `fcntl`."""
 
-COPIED_BYTES = 8 * 2**20
+COPIED_BYTES = 64 * 2**20
 
 
 def parse_location(text: "str | Location") -> Location:
@@ -157,25 +157,19 @@ def download(path: Location, folder: Path) -> Path:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a local file. On a file system that can share blocks (XFS, btrfs), no block is copied.
-
-    On ext4, reading and writing in turns takes longer than reading while a thread writes.
-    """
+    """Copy a local file. A file system that can share blocks (XFS, btrfs) copies none."""
     with source.open("rb") as reader, target.open("wb") as writer:
         with suppress(OSError):  # not Linux, or a file system that cannot share blocks
             fcntl.ioctl(writer, FICLONE, reader.fileno())
             return
-
-        def copy(start: int) -> None:
-            block = memoryview(os.pread(reader.fileno(), COPIED_BYTES, start))
-            while block:
-                written = os.pwrite(writer.fileno(), block, start)
-                start, block = start + written, block[written:]
-
-        with ThreadPoolExecutor(2) as pool:
-            size = os.fstat(reader.fileno()).st_size
-            for _ in pool.map(copy, range(0, size, COPIED_BYTES)):
-                pass
+        # On ext4, large writes from mapped memory take half of the CPU of `copy_file_range`.
+        if size := os.fstat(reader.fileno()).st_size:
+            with (
+                mmap.mmap(reader.fileno(), size, access=mmap.ACCESS_READ) as mapped,
+                memoryview(mapped) as content,
+            ):
+                for start in range(0, size, COPIED_BYTES):
+                    writer.write(content[start : start + COPIED_BYTES])
 
 
 @contextmanager
