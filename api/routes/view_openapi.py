@@ -13,7 +13,6 @@ Schema = dict[str, Any]
 JSON_TYPES: Mapping[str, Schema] = {
     "varchar": {"type": "string"},
     "boolean": {"type": "boolean"},
-    "utinyint": {"type": "integer", "minimum": 0, "maximum": 2**8 - 1},
     "integer": {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
     "bigint": {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
     "double": {"type": "number"},

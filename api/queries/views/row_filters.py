@@ -18,7 +18,6 @@ CONTROL_PARAMETERS = ("order", "limit", "cursor", "format", "spreadsheet")
 """The parameters that do not filter."""
 
 INTEGERS = {
-    "utinyint": range(2**8),
     "integer": range(-(2**31), 2**31),
     "bigint": range(-(2**63), 2**63),
 }
@@ -148,7 +147,6 @@ def typed_value(parameter: str, kind: str, text: str) -> Any:
         expected = {
             "boolean": "true or false",
             "timestamp with time zone": "a time like 2026-01-31T12:00:00Z (in a URL, + is %2B)",
-            "utinyint": "a whole number from 0 to 255",
             "integer": "a whole number of 32 bits",
             "bigint": "a whole number of 64 bits",
         }.get(kind, "a number")

@@ -13,7 +13,7 @@ FILTER_SUFFIXES = {
     "varchar": ("ne", "null"),
     "boolean": ("null",),
     **dict.fromkeys(
-        ("utinyint", "integer", "bigint", "double", "float", "timestamp with time zone"),
+        ("integer", "bigint", "double", "float", "timestamp with time zone"),
         ("ne", "lt", "lte", "gt", "gte", "null"),
     ),
 }
