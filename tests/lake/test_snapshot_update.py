@@ -9,6 +9,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from prunelake.analysis.analyse import analyse
+from prunelake.errors import QueryError
 from prunelake.lake import commit, read, snapshot_file
 from prunelake.lake.files.entries import retire_owner
 from prunelake.lake.files.manifests import read_group
@@ -23,6 +24,9 @@ from tests.support.lakes.compacted_lakes import add_run
 from tests.support.runs.lake_rows import identity_of, run_row, small_run
 from tests.support.runs.profile_rows import profiled
 from tests.support.runs.verdict_rows import STABLE, judged, metric
+
+HEADER_BYTES, BLOCK_BYTES = 3 * 4096, 2**18
+"""Of a DuckDB file: three headers, then blocks that begin with a checksum."""
 
 
 def rows_of(path: Path, *names: str) -> dict[str, pl.DataFrame]:
@@ -143,3 +147,39 @@ def test_rows_of_views_by_run_are_kept(tmp_path: Path) -> None:
         assert set(rows[view].select("run_id", "method").iter_rows()) == {
             (run_id, "as before") for run_id in kept
         }
+
+
+def blocks_of(path: Path, *tables: str) -> set[int]:
+    """The positions in the file of the blocks with rows of these tables."""
+    with duckdb.connect() as connection:
+        attach(connection, path, "published")
+        connection.execute("use published")
+        return {
+            HEADER_BYTES + BLOCK_BYTES * block
+            for table in tables
+            for (block,) in connection.execute(
+                "select distinct block_id from pragma_storage_info(?) where block_id >= 0", [table]
+            ).fetchall()
+        }
+
+
+def test_a_damaged_snapshot_gives_no_number_and_is_written_anew(tmp_path: Path) -> None:
+    """Zeros are left where a disk lost a write."""
+    judged(tmp_path, STABLE, metric(p=0.03), name="one")
+    judged(tmp_path, STABLE, metric(p=0.01), name="two")
+    path = publish(tmp_path, analyse)
+    whole, names = path.read_bytes(), ("stored.verdicts", "lake.metrics")
+    for position in blocks_of(path, *names):
+        path.write_bytes(whole[:position])
+        with pytest.raises((duckdb.Error, QueryError)):
+            rows_of(path, *names)
+        path.write_bytes(whole[:position] + bytes(BLOCK_BYTES) + whole[position + BLOCK_BYTES :])
+        with pytest.raises(QueryError, match="checksum"):
+            rows_of(path, *names)
+    assert is_current(tmp_path)
+    judged(tmp_path, STABLE, name="three")
+    changed = rows_of(publish(tmp_path, analyse))
+    path.unlink()
+    expected = rows_of(publish(tmp_path, analyse))
+    for name, rows in changed.items():
+        assert_frame_equal(rows, expected[name], check_exact=True)

@@ -81,7 +81,8 @@ def write_snapshot(
 ) -> None:
     """Write the snapshot of a lake to a new file.
 
-    If `previous` is a snapshot with the same views, only the runs that differ are read.
+    If `previous` is a snapshot with the same views, only the runs that differ are read. If it is
+    damaged, the new file is written from all files of the lake.
 
     Raises:
         duckdb.Error, OSError: the file cannot be written.
@@ -91,10 +92,14 @@ def write_snapshot(
     # Changing most of a file takes longer than writing a new one.
     if known is not None and 2 * len(known & entries) >= len(entries):
         copy_file(previous, path)
-        with _open(path, lake, content) as snapshot:
-            _change(snapshot, content, known, entries)
-            _write_row(snapshot, lake, content, snapshot_id, entries)
-        return
+        try:
+            with _open(path, lake, content) as snapshot:
+                _change(snapshot, content, known, entries)
+                _write_row(snapshot, lake, content, snapshot_id, entries)
+            return
+        except duckdb.Error:  # a block of the previous snapshot is damaged
+            path.unlink()
+            path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
     with _open(path, lake, content) as snapshot:
         copy_views(snapshot)
         snapshot.execute("create schema stored")
