@@ -43,9 +43,7 @@ create macro verdicts_at(
 
     exact_tests as (
         select
-            value,
-            n,
-            probability,
+            *,
             -- Exact binomial test: the probability of at least as many changed examples, if each
             -- changes with the probability of the margin. The sum stops where all further terms
             -- together are below the last bit of the sum (Bernstein's inequality).
