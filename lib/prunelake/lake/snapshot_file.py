@@ -182,12 +182,15 @@ def _change(
     for view in VIEWS_BY_RUN:
         _materialise(snapshot, view, changed_runs)
     changed_runs |= _adjust_p_values(snapshot)
-    for view in VIEWS_OF_ALL_RUNS:
-        _materialise(snapshot, view, changed_runs)
+    _materialise(snapshot, "verdicts", changed_runs, "judged")
+    _materialise(snapshot, "headline_metrics", changed_runs)
 
 
 def _adjust_p_values(snapshot: Connection) -> set[str]:
-    """Store the new `p_adjusted` of all rows; return the runs that also differ in other columns."""
+    """Store the new `p_adjusted` of all rows; return the runs that also differ in other columns.
+
+    All rows of `verdicts` are then in the table `judged`.
+    """
     snapshot.execute("create temp table judged as from verdicts")
     hashes = "select run_id, bit_xor(hash(*columns(* exclude p_adjusted))) from {} group by run_id"
     changed = snapshot.execute(
@@ -263,10 +266,12 @@ def _store_frame(snapshot: Connection, table: str, rows: pl.DataFrame) -> None:
     snapshot.unregister("rows_to_store")
 
 
-def _materialise(snapshot: Connection, view: str, run_ids: set[str] | None = None) -> None:
+def _materialise(
+    snapshot: Connection, view: str, run_ids: set[str] | None = None, source: str | None = None
+) -> None:
     """Store the rows of a view in a table, and let the view read that table; its comment stays.
 
-    With `run_ids` only the rows of these runs are replaced.
+    With `run_ids` only the rows of these runs are replaced. `source` has the rows of the view.
     """
     order = "order by " + ", ".join(
         name for name in snapshot.sql(f"from {view}").columns if name in ROW_ORDER
@@ -276,7 +281,7 @@ def _materialise(snapshot: Connection, view: str, run_ids: set[str] | None = Non
     elif run_ids:
         of_runs = f"where run_id in {sql_literal(sorted(run_ids))}"
         snapshot.execute(f"delete from stored.{view} {of_runs}")
-        snapshot.execute(f"insert into stored.{view} from {view} {of_runs} {order}")
+        snapshot.execute(f"insert into stored.{view} from {source or view} {of_runs} {order}")
     comment = _read_instead(snapshot, view, f"stored.{view}")
     snapshot.execute(f"comment on table stored.{view} is {sql_literal(comment)}")
 
