@@ -225,7 +225,7 @@ def _refuse_options_with_file(context: typer.Context, spec: str) -> None:
 def _read_spec(file: str) -> SweepSpec:
     try:
         # `doctor --quarantine` leaves specs in the lake, beside the moved files.
-        text = parse_location(file).read_text(encoding="utf-8")
+        text = parse_location(file).read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSpec(f"{file}: cannot be read ({one_line(error)})") from error
     return validate_yaml(text, SweepSpec, file, example="task: everyday_knowledge")
