@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
 from prunelake.analysis.analyse import analyse
 from prunelake.api.app import create_app
@@ -19,6 +20,7 @@ from prunelake.api.queries.snapshots import snapshot_mirror as mirroring
 from prunelake.api.queries.snapshots.snapshot import LatestSnapshot
 from prunelake.api.queries.snapshots.snapshot_mirror import SnapshotMirror
 from prunelake.api.settings import ApiSettings
+from prunelake.cli.app import app
 from prunelake.errors import LakeError, MissingExtra, NoSnapshot
 from prunelake.lake import commit, read
 from prunelake.lake.files.paths import SNAPSHOT_FILE
@@ -74,6 +76,13 @@ def test_a_sweep_writes_its_run_and_leaves_no_other_objects(
     assert read.read_table(remote, "predictions").height == 10
     assert read.read_table(remote, "deletions").height > 0
     assert not {name for name in object_names(remote) if name.startswith(".")}
+
+
+def test_the_spec_of_a_sweep_may_be_an_object(remote: ObjectPath) -> None:
+    # `doctor --quarantine` leaves specs in the lake.
+    (remote / "spec.yaml").put(b"task: opinions\nrowz: 3\n")
+    answer = CliRunner().invoke(app, ["sweep", str(remote / "spec.yaml")])
+    assert "spec.yaml, line 2, rowz: no such field" in str(answer.exception)
 
 
 @pytest.mark.endurance  # tests/api/http/test_cache.py shows new snapshots of a folder
