@@ -21,6 +21,7 @@ from prunelake.lake.storage.location import Location, local_path
 from prunelake.spec import UNIT_NAMES
 
 from ..charts.catalog import CHARTS
+from ..charts.drawing.pictures import POOL
 from ..charts.importance import chart_of_importance
 from ..findings.headline import decided_count, headline
 from ..findings.level_names import LevelNames
@@ -79,6 +80,8 @@ def write_report(lake: Location, out: Path, run_ids: Sequence[str] | None = None
     drawings = Drawings()
     with _connection(lake, run_ids) as connection:
         runs = list(run_queries.all_runs().rows(connection).iter_rows(named=True))
+        if runs:
+            POOL.warm_up()  # while this process reads
         levels = run_metrics.headline_metrics([run["run_id"] for run in runs]).rows(connection)
         compared = _sources(connection, runs)
         runs = [run for run in runs if run["run_id"] not in compared]
