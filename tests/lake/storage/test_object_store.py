@@ -12,7 +12,6 @@ from polars.testing import assert_frame_equal
 
 from prunelake.analysis.analyse import analyse
 from prunelake.api.queries.snapshots.snapshot import LatestSnapshot
-from prunelake.cli.sweep import _read_spec
 from prunelake.errors import CorruptFile, LakeError, QueryError
 from prunelake.lake import commit, read
 from prunelake.lake.files.findings import FindingKind
@@ -24,7 +23,7 @@ from prunelake.lake.maintenance.retention import retire
 from prunelake.lake.maintenance.verify import verify_lake
 from prunelake.lake.publish import is_current, publish
 from prunelake.lake.sql import views
-from prunelake.lake.storage.location import Location, parse_location, put
+from prunelake.lake.storage.location import Location, parse_location
 from prunelake.lake.storage.objects import ObjectPath
 from prunelake.schema.analysis_tables import ANALYSIS_TABLES
 from prunelake.schema.run_tables import RUN_TABLES
@@ -236,13 +235,6 @@ def test_locations_are_parsed_from_text() -> None:
     for text, message in (("ftp://host/a", "gs://BUCKET/PREFIX"), ("gs://", "names no bucket")):
         with pytest.raises(LakeError, match=message):
             parse_location(text)
-
-
-def test_a_sweep_reads_its_spec_from_a_store() -> None:
-    """`doctor --quarantine` leaves the specs of moved runs in the lake."""
-    spec = new_lake() / "spec.yaml"
-    put(spec, b"task: opinions\nrows: 7\n")
-    assert _read_spec(str(spec)).task == "opinions"
 
 
 def test_a_prefix_without_objects_is_no_lake() -> None:
