@@ -28,7 +28,7 @@ from tests.support.paths import ROOT
 GUIDE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:8000"
-SNAPSHOT, CODE = "0a4af3e898c8ccf3", "1c0f2ab9"
+SNAPSHOT, CODE = "e9382d39cb533b9e", "1c0f2ab9"
 
 SHELL = re.findall(r"^```sh\n(.*?)^```(?:\n\n```json\n(.*?)^```)?", GUIDE, re.DOTALL | re.M)
 REQUESTS = [line for block, _ in SHELL for line in block.splitlines()]
