@@ -19,7 +19,7 @@ def test_reliability_compares_a_level_with_the_unpruned_model(
     level: int, models: list[str]
 ) -> None:
     chart = reliability_chart(RELIABILITY, level)
-    columns = ("level", "mean_confidence", "accuracy", "n")
+    columns = ("mean_confidence", "accuracy", "n")
     shown = data_of(chart, *columns)
     given = RELIABILITY.filter(pl.col("level").is_in([0, level])).select(columns)
     assert shown.rows() == given.rows()
