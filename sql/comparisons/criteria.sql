@@ -58,9 +58,10 @@ create macro criteria_at(
     wanted as (
         select
             *,
-            if(criterion = 'calibration', calibration_metric, criterion) as metric,
+            case when criterion = 'calibration' then calibration_metric else criterion end
+                as metric,
             -- Recalibration changes the confidence only.
-            if(criterion = 'calibration', calibrator, null) as measured_with,
+            case when criterion = 'calibration' then calibrator end as measured_with,
             case criterion
                 when 'accuracy' then accuracy_margin
                 when 'calibration' then calibration_margin
@@ -143,10 +144,12 @@ create macro criteria_at(
             measured.value,
             measured.delta,
             measured.delta_se,
-            if(measured.higher_is_better, 0 - measured.delta, measured.delta) as loss,
-            if(
-                measured.higher_is_better, 0 - measured.equivalence_low, measured.equivalence_high
-            ) as loss_bound,
+            case when measured.higher_is_better then 0 - measured.delta else measured.delta end
+                as loss,
+            case
+                when measured.higher_is_better then 0 - measured.equivalence_low
+                else measured.equivalence_high
+            end as loss_bound,
             measured.n,
             measured.note,
             wanted.criterion in ('comprehensiveness', 'sufficiency')
@@ -230,7 +233,7 @@ create macro criteria_at(
         ) as is_reached,
         case
             when loss_bound is null and (is_unexplained or value is null)
-                then coalesce(if(is_unexplained, null, note), 'not measured')
+                then coalesce(case when not is_unexplained then note end, 'not measured')
             when loss_bound is null then note
         end as note
     from judged;

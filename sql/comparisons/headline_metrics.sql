@@ -28,9 +28,10 @@ select
     verdicts.p_adjusted,
     verdicts.verdict,
     verdicts.is_shown_worse,
-    if(
-        verdicts.verdict = 'inconclusive' and verdicts.is_shown_worse, 'worse', verdicts.verdict
-    ) as shown_verdict,
+    case
+        when verdicts.verdict = 'inconclusive' and verdicts.is_shown_worse then 'worse'
+        else verdicts.verdict
+    end as shown_verdict,
     verdicts.reason,
     verdicts.smallest_detectable,
     verdicts.n_needed,

@@ -28,7 +28,7 @@ create macro pareto_among(run_ids := null) as table
             known.ci_high,
             known.higher_is_better,
             known.verdict,
-            if(known.higher_is_better, known.value, -known.value) as goodness
+            case when known.higher_is_better then known.value else -known.value end as goodness
         from known
         inner join runs on known.run_id = runs.run_id
         -- The level of a candidate is not a number of removed layers.

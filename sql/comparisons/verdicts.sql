@@ -6,7 +6,9 @@ create macro verdicts_at(
         select
             metric,
             is_tested_at_margin,
-            coalesce(if(metric = 'accuracy', accuracy_margin, metric_margin), margin) as margin
+            coalesce(
+                case when metric = 'accuracy' then accuracy_margin else metric_margin end, margin
+            ) as margin
         from metric_definitions
     ),
 
@@ -69,11 +71,11 @@ create macro verdicts_at(
     cells as (
         select
             with_margin.* exclude (p_value),
-            if(
-                with_margin.is_tested_at_margin,
-                least(1, coalesce(with_margin.look_factor, 1) * exact_tests.p_value),
-                with_margin.p_value
-            ) as p_value
+            case
+                when with_margin.is_tested_at_margin
+                    then least(1, coalesce(with_margin.look_factor, 1) * exact_tests.p_value)
+                else with_margin.p_value
+            end as p_value
         from with_margin
         left join exact_tests
             on

@@ -40,14 +40,14 @@ ordered as (
         * exclude (scores, descending_scores, ascending_scores, places),
         -- The places of the first and the last peer add up to twice the mean place. After
         -- subtraction of the mean of all tokens, an attribution's ranks sum to zero.
-        if(
-            has_peers,
-            list_transform(
-                positions,
-                lambda i: places[i + 1] - list_position(ascending_scores, scores[i + 1])
-            ),
-            list_transform(places, lambda place: 2 * place - token_count - 1)
-        )::double[] as centred_ranks,
+        case
+            when has_peers
+                then list_transform(
+                    positions,
+                    lambda i: places[i + 1] - list_position(ascending_scores, scores[i + 1])
+                )
+            else list_transform(places, lambda place: 2 * place - token_count - 1)
+        end::double[] as centred_ranks,
         list_transform(
             list_sort(
                 list_transform(

@@ -38,15 +38,14 @@ select
     end as flip_kind,
     -- KL is never negative, but rounding of two nearly equal sums can make it negative. `greatest`
     -- ignores nulls.
-    if(
-        unpruned.probabilities is not null and pruned.probabilities is not null,
-        greatest(
-            list_dot_product(unpruned.probabilities, unpruned.log_probabilities)
-            - list_dot_product(unpruned.probabilities, pruned.log_probabilities),
-            0
-        ),
-        null
-    ) as kl_from_unpruned
+    case
+        when unpruned.probabilities is not null and pruned.probabilities is not null
+            then greatest(
+                list_dot_product(unpruned.probabilities, unpruned.log_probabilities)
+                - list_dot_product(unpruned.probabilities, pruned.log_probabilities),
+                0
+            )
+    end as kl_from_unpruned
 from predictions as pruned
 inner join unpruned
     on

@@ -11,13 +11,12 @@ select
     confidence,
     -- sum (p - onehot)^2 = sum p^2 - 2 p(gold) + 1
     -- `greatest` ignores nulls.
-    if(
-        probabilities is not null,
-        greatest(
-            list_dot_product(probabilities, probabilities) - 2 * probabilities[gold + 1] + 1, 0
-        ),
-        null
-    ) as brier,
+    case
+        when probabilities is not null
+            then greatest(
+                list_dot_product(probabilities, probabilities) - 2 * probabilities[gold + 1] + 1, 0
+            )
+    end as brier,
     -log_probabilities[gold + 1] as nll
 from predictions
 where is_scorable;

@@ -17,22 +17,17 @@ labelled as (
         numbered.run_id,
         numbered.level,
         coalesce(named.label, numbered.level::varchar) as label,
-        if(named.label is null, 'removal', 'candidate') as kind,
-        if(
-            named.label is null,
+        case when named.label is null then 'removal' else 'candidate' end as kind,
+        case
+            when named.label is not null then named.removed_layers
             -- The order of removal is unknown for imports.
-            case
-                when numbered.level = 0 or len(numbered.removal_order) > 0
-                    then list_sort(
-                        numbered.removal_order[:numbered.level * numbered.parts_per_level]
-                    )
-            end,
-            named.removed_layers
-        ) as removed_layers,
-        nullif(
-            if(named.label is null, if(numbered.level > 0, numbered.strategy, ''), named.strategy),
-            ''
-        ) as strategy,
+            when numbered.level = 0 or len(numbered.removal_order) > 0
+                then list_sort(numbered.removal_order[:numbered.level * numbered.parts_per_level])
+        end as removed_layers,
+        case
+            when named.label is not null then nullif(named.strategy, '')
+            when numbered.level > 0 then nullif(numbered.strategy, '')
+        end as strategy,
         coalesce(named.model, numbered.model) as model,
         coalesce(named.revision, numbered.revision) as revision,
         coalesce(named.dtype, numbered.dtype) as dtype,

@@ -43,11 +43,8 @@ summed as (
     select
         *,
         -- The last bit of a sum depends on the order of its terms. Sorted terms give the same
-        -- confidence to examples with the same probabilities in another order. The smallest 8 of at
-        -- most 8 terms are all terms in order, in half of the time of a sort.
-        list_sum(
-            if(len(weights) <= 8, list_aggregate(weights, 'min', 8), list_sort(weights))
-        ) as total_weight
+        -- confidence to examples with the same probabilities in another order.
+        list_sum(list_sort(weights)) as total_weight
     from weighted
 ),
 
@@ -83,11 +80,10 @@ select
     softmax.prediction_norm,
     softmax.is_correct,
     softmax.is_correct_norm,
-    if(
-        softmax.is_prediction_only,
-        softmax.stated_confidence,
-        softmax.weights[softmax.prediction + 1] / softmax.total_weight
-    ) as confidence,
+    case
+        when softmax.is_prediction_only then softmax.stated_confidence
+        else softmax.weights[softmax.prediction + 1] / softmax.total_weight
+    end as confidence,
     softmax.log_probabilities,
     softmax.probabilities,
     softmax.finite_log_likelihoods is not null or softmax.is_prediction_only as is_scorable

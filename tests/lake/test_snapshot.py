@@ -1,6 +1,9 @@
 """The content of a snapshot: the tables and views of the lake, for any DuckDB that is supported."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -30,6 +33,19 @@ EMPTY = {
     *("copied_cells", "looks", "lake.looks", "damaged_runs"),
 }
 
+
+OLDEST_DUCKDB = Path(sys.prefix) / "oldest-duckdb"
+"""The package that `make setup` installs here."""
+
+WRITE_VIEWS = """
+import sys, duckdb
+snapshot, folder, *names = sys.argv[1:]
+with duckdb.connect(snapshot, read_only=True) as connection:
+    connection.execute("set TimeZone = 'UTC'")
+    for name in names:
+        connection.execute(f"copy (from {name} order by all) to '{folder}/{name}' (format parquet)")
+print(duckdb.__version__)
+"""
 
 DROPS = {(method, op): 0.5 for op in ("replace", "delete_text") for method in ("random", "lime")}
 
@@ -98,12 +114,24 @@ def test_slow_views_are_stored(full_lake: Path, view: str) -> None:
     assert "verdicts_at" not in defined
 
 
-def test_the_oldest_supported_duckdb_can_read_it(full_lake: Path) -> None:
-    with duckdb.connect(full_lake / SNAPSHOT_FILE, read_only=True) as snapshot:
-        tags = "select tags['storage_version'] from duckdb_databases() where not internal"
-        ((written_for,),) = snapshot.sql(tags).fetchall()
-    assert written_for.startswith("v1.4.")
-    assert '"duckdb>=1.4"' in (ROOT / "pyproject.toml").read_text()
+def test_the_oldest_duckdb_of_the_guides_answers_every_view(
+    full_lake: Path, tmp_path: Path
+) -> None:
+    path = full_lake / SNAPSHOT_FILE
+    with views.connect(full_lake) as live:
+        names = views.describe_views(live)["view"].to_list()
+    versions = []
+    for folder, packages in (("old", OLDEST_DUCKDB), ("new", "")):
+        (tmp_path / folder).mkdir()
+        command = [sys.executable, "-c", WRITE_VIEWS, str(path), str(tmp_path / folder), *names]
+        environment = {**os.environ, "PYTHONPATH": str(packages)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        versions.append(done.stdout.strip())
+    assert versions[0] < versions[1] == duckdb.__version__
+    assert f"DuckDB {versions[0]} or newer" in (ROOT / "docs/lake.md").read_text()
+    for name in names:
+        old, new = (pl.read_parquet(tmp_path / folder / name) for folder in ("old", "new"))
+        assert_frame_equal(old, new)
 
 
 def test_the_doctor_finds_nothing_in_a_published_lake(full_lake: Path) -> None:
