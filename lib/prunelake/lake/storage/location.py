@@ -5,7 +5,6 @@ temporary name, synced to the disk, and linked or renamed; an object is put whol
 """
 
 import fcntl
-import mmap
 import os
 import shutil
 import uuid
@@ -29,7 +28,7 @@ TEMPORARY_SUFFIX = ".tmp"
 FICLONE = 0x40049409
 """The request to share all blocks of another file (linux/fs.h); Python 3.12 has it in `fcntl`."""
 
-COPIED_BYTES = 64 * 2**20
+COPIED_BYTES = 2**18
 
 
 def parse_location(text: "str | Location") -> Location:
@@ -162,14 +161,9 @@ def copy_file(source: Path, target: Path) -> None:
         with suppress(OSError):  # not Linux, or a file system that cannot share blocks
             fcntl.ioctl(writer, FICLONE, reader.fileno())
             return
-        # On ext4, large writes from mapped memory take half of the CPU of `copy_file_range`.
-        if size := os.fstat(reader.fileno()).st_size:
-            with (
-                mmap.mmap(reader.fileno(), size, access=mmap.ACCESS_READ) as mapped,
-                memoryview(mapped) as content,
-            ):
-                for start in range(0, size, COPIED_BYTES):
-                    writer.write(content[start : start + COPIED_BYTES])
+        # On ext4, writes from a buffer that stays in the cache of the CPU take less of its time
+        # than `copy_file_range`.
+        shutil.copyfileobj(reader, writer, COPIED_BYTES)
 
 
 @contextmanager
