@@ -57,4 +57,4 @@ def test_difference_shap_is_refused_with_the_choices(runner: CliRunner) -> None:
     words = ["./a", "./b", "--task", "everyday_knowledge", "--methods", "difference_shap"]
     result = runner.invoke(app, ["compare", *words])
     assert isinstance(result.exception, InvalidSpec)
-    assert "take leverage_shap" in str(result.exception)
+    assert "take one of kernel_shap, leverage_shap" in str(result.exception)

@@ -144,7 +144,7 @@ def test_compact_keeps_the_runs(
     analyse(lake_with_run, str(run["run_id"]))
     ids = read.run_ids(lake_with_run)
     assert call(monkeypatch, "compact", "--lake", str(lake_with_run)) == 0
-    assert capsys.readouterr().out == f"{lake_with_run}: readers open 14 files instead of 28\n"
+    assert capsys.readouterr().out == f"{lake_with_run}: readers open 15 files instead of 30\n"
     assert call(monkeypatch, "doctor", "--lake", str(lake_with_run)) == 0
     assert read.run_ids(lake_with_run) == ids
 

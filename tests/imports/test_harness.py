@@ -137,7 +137,7 @@ def test_an_ambiguous_target_is_refused(tmp_path: Path) -> None:
         (
             read_log,
             "7",
-            r"'7' is neither the number of an option \(0 to 2\) nor the text .* a carp",
+            r"'7' is neither the number of an option \(0 to 2\) nor its text .* a carp",
         ),
         (read_log, "", "'' is neither"),
         (read_log, None, "None is neither"),

@@ -14,6 +14,7 @@ ALLOWED = {
     "lib/prunelake/lake/snapshot_file.py": {  # constants of schema, and the query for files
         "table.name",
         "view",
+        "source or view",
         "rows_sql(table, sources)",
         "order",  # columns of a view
         "hashes.format('judged')",
