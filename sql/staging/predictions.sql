@@ -39,13 +39,40 @@ weighted as (
     from finite
 ),
 
-summed as (
+-- The last bit of a sum depends on the order of its terms. Ascending terms give the same confidence
+-- to examples with the same probabilities in another order. Comparisons of pairs sort up to 4 terms
+-- in less than half of the time of list_sort. A missing term counts as 0.
+first_pairs as (
     select
         *,
-        -- The last bit of a sum depends on the order of its terms. Sorted terms give the same
-        -- confidence to examples with the same probabilities in another order.
-        list_sum(list_sort(weights)) as total_weight
+        least(coalesce(weights[1], 0), coalesce(weights[2], 0)) as low,
+        greatest(coalesce(weights[1], 0), coalesce(weights[2], 0)) as high,
+        least(coalesce(weights[3], 0), coalesce(weights[4], 0)) as other_low,
+        greatest(coalesce(weights[3], 0), coalesce(weights[4], 0)) as other_high
     from weighted
+),
+
+middle_pairs as (
+    select
+        *,
+        greatest(low, other_low) as middle,
+        least(high, other_high) as other_middle
+    from first_pairs
+),
+
+summed as (
+    select
+        * exclude (low, high, other_low, other_high, middle, other_middle),
+        case
+            when len(weights) <= 4
+                then
+                    least(low, other_low)
+                    + least(middle, other_middle)
+                    + greatest(middle, other_middle)
+                    + greatest(high, other_high)
+            else list_sum(list_sort(weights))
+        end as total_weight
+    from middle_pairs
 ),
 
 logged as (
