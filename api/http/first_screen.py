@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import logging
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,6 +13,8 @@ from starlette.types import ASGIApp, Message, Scope
 from prunelake.errors import NoSnapshot
 
 from ..queries.snapshots.snapshot import LatestSnapshot
+
+log = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
 """The longest delay in seconds before the server prepares a new snapshot."""
@@ -29,13 +32,16 @@ async def prepare_first_screens(app: ASGIApp, snapshots: LatestSnapshot) -> None
         except NoSnapshot:
             latest = None
         if latest not in (None, prepared):
-            await request_first_screen(app)
             prepared = latest
+            try:
+                await request_first_screen(app)
+            except Exception:  # readers get the error, too; later snapshots are still prepared
+                log.exception("the first screen of snapshot %s could not be prepared", latest)
         await asyncio.sleep(POLL_SECONDS)
 
 
 async def request_first_screen(app: ASGIApp) -> None:
-    """Send the requests of the page for a reader who has chosen nothing.
+    """Send the requests of the page as it opens without a choice in its address.
 
     Caches keep the answers. A request whose address the page no longer uses would still fill the
     caches of rows and charts.

@@ -79,7 +79,7 @@ def analysis_of_run(
     with connect(lake, [run_id]) as connection:
         reported = select(connection, "from lake.reported")
         reported = reported.with_columns(pl.col(METRIC_KEY).fill_null(""))  # as the files have it
-        # The metrics, the matrix of levels and the stored pairs are of the same attributions.
+        # The metrics, the matrix of levels and the stored pairs come from the same attributions.
         keep_rows(connection, "compared_ranks")
         if reported.is_empty():
             scores = load_example_scores(connection)

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any, cast
 
+import duckdb
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -44,6 +45,7 @@ def test_the_first_screen_is_read_from_memory_and_the_preparation_is_not_counted
 
 
 def test_every_new_snapshot_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after a snapshot that cannot be read."""
     found = iter(["none", "a", "a", "b", "b", "end"])
     prepared: list[str] = []
     latest = ""
@@ -62,6 +64,8 @@ def test_every_new_snapshot_is_prepared_once(monkeypatch: pytest.MonkeyPatch) ->
 
     async def request(_: ASGIApp) -> None:
         prepared.append(latest)
+        if latest == "a":
+            raise duckdb.IOException("a damaged block")
 
     async def app(_: Scope, __: Receive, ___: Send) -> None:
         raise AssertionError("not asked")
