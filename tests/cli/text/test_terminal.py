@@ -46,6 +46,12 @@ def test_verdicts_are_shown_as_marks_and_sentences(tmp_path: Path) -> None:
     )
 
 
+def test_explanations_that_do_not_beat_a_random_ranking_are_a_caution(tmp_path: Path) -> None:
+    drops = {(method, "replace"): 0.5 for method in ("random", "kernel_shap")}
+    text = " ".join(" ".join(printed(tmp_path, explained_run(tmp_path, drops=drops))).split())
+    assert "Caution: No better than a random ranking of the tokens: comprehensiveness" in text
+
+
 def test_the_first_line_states_the_finding_of_the_most_decided_run(tmp_path: Path) -> None:
     stream = StringIO()
     run_ids = [explained_run(tmp_path), judged_run(tmp_path)]

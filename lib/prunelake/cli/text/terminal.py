@@ -36,7 +36,7 @@ def print_summary(
     console: Console | None = None,
     lake_option: str | None = None,
 ) -> None:
-    """Print the finding of each run; then its metrics by level, sentences, and correlations.
+    """Print the finding of each run; then its metrics by level, sentences and correlations.
 
     Runs with a hidden degradation come first, then those with the most decided verdicts. The last
     lines are the best next command for each run, with the user's `--lake`.
@@ -66,8 +66,11 @@ def print_summary(
                 for table in _level_tables(levels, console):
                     console.print(table)
                 say(_table_caption(levels))
+            uniform, majority = run_queries.guessing_accuracy(run_id).rows(connection).row(0)
+            warnings = sentences.warnings(levels, uniform, majority)
             for text in [
                 *sentences.summary_sentences(levels),
+                *(f"Caution: {warning}" for warning in warnings),
                 sentences.sample_size_note(levels),
                 sequential_note(runs[run_id]),
             ]:
